@@ -124,7 +124,7 @@ RECORD_KIND = Kind(
     plural="invocationrecords",
     singular="invocationrecord",
     short_names=("irec",),
-    description="Lock and audit trail of one run: who, why, what, when, and how it ended. Written by the operator only.",
+    description="Lock and audit trail of one run: who, why, what, when, how it ended. Written only by the operator.",
     columns=(
         Column("Action", "string", ".spec.action", "What was done"),
         Column("Namespace", "string", ".spec.source.namespace", "Namespace of the object that asked for it"),
