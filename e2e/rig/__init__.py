@@ -10,6 +10,7 @@ its parent and is stopped by its own process id only.
 from e2e.rig.certs import Authority, KeyPair
 from e2e.rig.controlplane import Cluster, ControlPlane
 from e2e.rig.engine import NEWEST, OLDEST, Engine
+from e2e.rig.front import Front, Misbehaviour
 from e2e.rig.process import Child, StartError
 from e2e.rig.services import ServicesProcess
 from e2e.rig.wire import Reply
@@ -22,7 +23,9 @@ __all__ = [
     "Cluster",
     "ControlPlane",
     "Engine",
+    "Front",
     "KeyPair",
+    "Misbehaviour",
     "Reply",
     "ServicesProcess",
     "StartError",

@@ -1,0 +1,79 @@
+# Everything sets itself up: a virtual environment from the pinned requirements, the control plane
+# and the engine (cached outside the checkout, see e2e/rig/toolchain.py) when a target needs them.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/.installed
+BIN := $(VENV)/bin
+COMPILE := $(BIN)/uv pip compile --quiet --no-header --no-emit-index-url --no-emit-find-links --universal --python-version 3.11
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help
+help: ## This list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is missing: install Python 3.11 or newer" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(PYTHON) is too old: install Python 3.11 or newer (or set PYTHON=)" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "make: $(PYTHON) cannot make virtual environments: install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+.PHONY: servers
+servers: $(STAMP) ## Build or install the control plane and the engines (10 minutes once, then nothing)
+	@python -m e2e.rig tools
+
+.PHONY: lint
+lint: $(STAMP) ## Style, types, layers, drift of generated files
+	ruff check
+	ruff format --check
+	mypy
+	mypy e2e/rig
+	lint-imports
+	python -m invocation_operator crds --check crds
+
+.PHONY: unit
+unit: $(STAMP) ## Tests that start no server
+	pytest tests/unit
+
+.PHONY: test
+test: lint servers ## Everything: lint, then all tests against the real servers
+	pytest
+
+.PHONY: demo
+demo: servers ## The story, on a real control plane and a real engine
+	python -m e2e.demo
+
+.PHONY: bench
+bench: servers ## Measurements
+	python -m e2e.bench
+
+.PHONY: up
+up: $(STAMP) ## Start it all and leave it running (CLUSTER=current: in your cluster)
+	@python -m e2e.rig up
+
+.PHONY: down
+down: $(STAMP) ## Stop what `make up` started
+	@python -m e2e.rig down
+
+.PHONY: crds
+crds: $(STAMP) ## Generate crds/ from the models
+	python -m invocation_operator crds --write crds
+
+.PHONY: lock
+lock: $(STAMP) ## Recompile requirements/*.txt from pyproject.toml
+	$(COMPILE) pyproject.toml -o requirements/operator.txt
+	$(COMPILE) pyproject.toml --group dev -o requirements/dev.txt
+
+.PHONY: clean
+clean: ## Remove what was generated here (not the cache of built servers)
+	@if [ -x $(BIN)/python ] && [ -d .rig ]; then $(BIN)/python -m e2e.rig down; fi
+	rm -rf $(VENV) .rig .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
