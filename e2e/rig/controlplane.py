@@ -20,7 +20,7 @@ import yaml
 
 from e2e.rig import toolchain
 from e2e.rig.certs import Authority, KeyPair, signing_key
-from e2e.rig.process import Child, StartError, free_ports, port_was_taken
+from e2e.rig.process import Child, Detached, StartError, free_ports, port_was_taken
 from e2e.rig.wire import NOBODY_THERE, Reply, exchange
 
 
@@ -83,7 +83,8 @@ class ControlPlane(Cluster):
     """Our own cluster. Use as a context manager, or `start()` and `stop()`.
 
     `users` maps further users of the token file to their groups; `credentials()`
-    makes more of them at any time. `detached` leaves the servers running when this process ends.
+    makes more of them at any time. `detached` leaves the servers running when this process ends
+    and is told of each.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class ControlPlane(Cluster):
         work: Path | None = None,
         users: Mapping[str, Sequence[str]] | None = None,
         controllers: bool = True,
-        detached: bool = False,
+        detached: Detached | None = None,
         apiserver_args: Sequence[str] = (),
     ) -> None:
         self._temporary = None if work else tempfile.TemporaryDirectory(prefix="controlplane-")

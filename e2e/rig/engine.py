@@ -15,7 +15,7 @@ from typing import Any, Self
 from urllib.parse import quote
 
 from e2e.rig import toolchain
-from e2e.rig.process import Child, StartError, free_ports, port_was_taken
+from e2e.rig.process import Child, Detached, StartError, free_ports, port_was_taken
 from e2e.rig.wire import NOBODY_THERE, Reply, exchange
 
 NEWEST = "1.7.12"
@@ -35,7 +35,7 @@ class Engine:
         *,
         work: Path | None = None,
         cleanup_interval: str | None = None,
-        detached: bool = False,
+        detached: Detached | None = None,
         env: Mapping[str, str] | None = None,
     ) -> None:
         self.version = version

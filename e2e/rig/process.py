@@ -106,7 +106,10 @@ def _die_with(parent: int) -> Callable[[], None]:
 
 
 class Child:
-    """One server process. `detached` ones survive this process and are found again by `identity`."""
+    """One server process.
+
+    Dies with this one unless `detached`: a function that is told of it at once, so that it can be found again.
+    """
 
     def __init__(
         self,
@@ -115,11 +118,10 @@ class Child:
         log: Path,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
-        detached: bool = False,
+        detached: "Detached | None" = None,
     ) -> None:
         self.command = [str(part) for part in command]
         self.log = log
-        self._detached = detached
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as sink:
             self._offset = sink.tell()
@@ -137,6 +139,13 @@ class Child:
                 )
 
             self._popen = _SPAWNER.submit(fork).result()
+        if detached:
+            detached(self)
+
+    @property
+    def name(self) -> str:
+        """As its log is called."""
+        return self.log.stem
 
     @property
     def pid(self) -> int:
@@ -149,7 +158,7 @@ class Child:
     def identity(self) -> Identity:
         found = Identity.of(self.pid)
         if found is None:
-            raise StartError(f"{self._what()} is gone\n{self.tail()}")
+            raise StartError(f"{self.name} is gone\n{self.tail()}")
         return found
 
     def signal(self, wanted: signal.Signals) -> None:
@@ -192,15 +201,16 @@ class Child:
         deadline = time.monotonic() + timeout
         while True:
             if not self.running:
-                raise StartError(f"{self._what()} ended with {self._popen.returncode}\n{self.tail()}")
+                raise StartError(f"{self.name} ended with {self._popen.returncode}\n{self.tail()}")
             if ready():
                 return
             if time.monotonic() > deadline:
-                raise StartError(f"{self._what()} was not ready after {timeout:.0f} s\n{self.tail()}")
+                raise StartError(f"{self.name} was not ready after {timeout:.0f} s\n{self.tail()}")
             time.sleep(interval)
 
-    def _what(self) -> str:
-        return Path(self.command[0]).name
+
+#: told of a process that is to survive us
+Detached = Callable[[Child], None]
 
 
 def port_was_taken(error: StartError) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from e2e.rig.process import Child, StartError, free_ports, port_was_taken
+from e2e.rig.process import Child, Detached, StartError, free_ports, port_was_taken
 from e2e.rig.toolchain import ROOT
 from e2e.rig.wire import NOBODY_THERE, exchange
 
@@ -31,7 +31,7 @@ class ServicesProcess:
         protocol: str = "bidi",
         inactivity_ms: int = 500,
         work: Path | None = None,
-        detached: bool = False,
+        detached: Detached | None = None,
         env: Mapping[str, str] | None = None,
     ) -> None:
         self.application = application

@@ -1,0 +1,42 @@
+"""`python -m e2e.rig tools|up|down|status`, the other half of the Makefile."""
+
+import argparse
+import sys
+
+from e2e.rig import NEWEST, OLDEST, StartError, toolchain
+from e2e.rig.standing import Standing, alone, up
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m e2e.rig", description=__doc__)
+    parser.add_argument(
+        "what",
+        choices=["tools", "up", "down", "status"],
+        help="tools: build or install the servers; up: start them and leave them running; down: stop exactly those",
+    )
+    what = parser.parse_args().what
+    try:
+        if what == "tools":
+            toolchain.control_plane()
+            for version in (NEWEST, OLDEST):
+                toolchain.engine(version)
+            toolchain.kubectl()
+        elif what == "status":
+            standing = Standing()
+            print("\n".join(standing.lines()) if standing.processes else "nothing is up")
+            return 0 if standing.whole else 1
+        elif what == "up":
+            with alone():
+                print("\n".join(up().lines()))
+        else:
+            with alone():
+                stopped = Standing().stop()
+            print(f"stopped: {', '.join(stopped)}" if stopped else "nothing was up")
+    except (toolchain.MissingToolError, StartError, RuntimeError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
