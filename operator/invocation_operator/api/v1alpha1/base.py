@@ -110,6 +110,8 @@ class Model(BaseModel):
     """CEL rules at the level of this object."""
     preserve_unknown: ClassVar[bool] = False
     """Keep fields that the schema does not know, so that the operator can refuse them."""
+    min_properties: ClassVar[int] = 0
+    """Fewest fields that must be given."""
 
 
 class StrictModel(Model):
