@@ -4,8 +4,10 @@ These requests are deliberately not the operator's own client: a test that used 
 code under test to look at the effects would believe its mistakes.
 """
 
+import os
 import secrets
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
@@ -136,7 +138,9 @@ class Engine:
                 return False
             cluster = exchange("GET", f"{self.admin_url}/cluster-health", timeout=2)
             # /health is green before the partition can be asked
-            probe = exchange("POST", f"{self.admin_url}/query", {"query": "select count(*) from sys_invocation"})
+            probe = exchange(
+                "POST", f"{self.admin_url}/query", {"query": "select 1 from sys_invocation limit 1"}, timeout=5
+            )
         except NOBODY_THERE:
             return False
         if cluster.status == 200 and cluster.json()["cluster_name"] != self.cluster_name:
@@ -211,6 +215,24 @@ class Engine:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{invocation} is {status} after {timeout} s, not {' or '.join(statuses)}: {row}")
             time.sleep(0.05)
+
+    def cli(self, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """The official command line (the newest one, whatever this engine's version) against this engine."""
+        command = toolchain.engine(NEWEST).cli
+        assert command is not None, "the newest version brings the command line"
+        own = {
+            "RESTATE_ADMIN_URL": self.admin_url,
+            "RESTATE_INGRESS_URL": self.ingress_url,
+            # Neither the user's settings nor a place to leave ours.
+            "RESTATE_CLI_CONFIG_HOME": str(self.work / "cli"),
+            "NO_COLOR": "1",
+        }
+        done = subprocess.run(
+            [command, *args], env={**os.environ, **own}, capture_output=True, text=True, check=False, timeout=120
+        )
+        if check and done.returncode != 0:
+            raise RuntimeError(f"restate {' '.join(args)}: {done.stderr.strip() or done.stdout.strip()}")
+        return done
 
     def _path(self, service: str, handler: str, key: str | None) -> str:
         names = [service, *([key] if key is not None else []), handler]

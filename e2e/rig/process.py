@@ -215,4 +215,5 @@ Detached = Callable[[Child], None]
 
 def port_was_taken(error: StartError) -> bool:
     """Whether the log says that somebody else got the port between choosing and listening."""
-    return "address already in use" in str(error).lower() or "addrinuse" in str(error).lower()
+    said = str(error).lower()
+    return "address already in use" in said or "address in use" in said  # Go and Python; Rust

@@ -108,7 +108,8 @@ class ServicesProcess:
 
     def world(self, **changes: Any) -> dict[str, Any]:
         """Change switches of the outside world (none: only look); all of them as they are now."""
-        reply = exchange("PUT" if changes else "GET", f"{self.uri}/_world", changes or None).expect()
+        method = "PUT" if changes else "GET"
+        reply = exchange(method, f"{self.uri}/_world", changes or None, timeout=3).expect()
         if reply.headers.get("x-rig") != self._name:
             raise StartError(f"another server answers on {self.uri}")
         found: dict[str, Any] = reply.json()

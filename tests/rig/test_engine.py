@@ -27,6 +27,11 @@ def test_engine_keys_with_any_character_reach_their_object(engine: Engine) -> No
     assert engine.call("LabObj", "obj_echo", "x", key=key).expect().json() == f"{key}:x"
 
 
+def test_engine_command_line_talks_to_this_engine(engine: Engine) -> None:
+    listed = engine.cli("services", "list").stdout
+    assert "LabSvc" in listed
+
+
 def test_engine_oldest_is_the_oldest(engine_old: Engine) -> None:
     assert engine_old.admin("GET", "/version").expect().json()["version"] == OLDEST
 
