@@ -33,7 +33,7 @@ def main() -> int:
                 stopped = Standing().stop()
             print(f"stopped: {', '.join(stopped)}" if stopped else "nothing was up")
     except (toolchain.MissingToolError, StartError, RuntimeError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        print(f"rig: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -6,20 +6,19 @@ process (start time), because ids are recycled.
 """
 
 import contextlib
-import ctypes
 import os
 import random
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None, use_errno=True)
+_LEASH = Path(__file__).with_name("leash.py")
 
 # The kernel sends the "parent died" signal when the *thread* that forked ends, so all
 # children are forked by one thread that lives as long as this process does.
@@ -96,15 +95,6 @@ def _boot() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def _die_with(parent: int) -> Callable[[], None]:
-    def in_the_child() -> None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return in_the_child
-
-
 class Child:
     """One server process.
 
@@ -126,16 +116,17 @@ class Child:
         with log.open("ab") as sink:
             self._offset = sink.tell()
 
+            leash = [] if detached else [sys.executable, "-S", "-E", str(_LEASH), str(os.getpid())]
+
             def fork() -> subprocess.Popen[bytes]:
                 return subprocess.Popen(
-                    self.command,
+                    [*leash, *self.command],
                     stdin=subprocess.DEVNULL,
                     stdout=sink,
                     stderr=subprocess.STDOUT,
                     env={**os.environ, **(env or {})},
                     cwd=cwd,
                     start_new_session=True,
-                    preexec_fn=None if detached else _die_with(os.getpid()),
                 )
 
             self._popen = _SPAWNER.submit(fork).result()
