@@ -1,0 +1,1 @@
+"""Small values that every room shares: lengths of time, instants, invocation ids. Imports nothing of ours."""
