@@ -77,8 +77,8 @@ def _root(resource: Resource) -> Schema:
             "status": object_schema(resource.status) | {"default": UNSEEN},
         },
     }
-    if resource.rules:
-        root["x-kubernetes-validations"] = validations(resource.rules)
+    if resource.kind.rules:
+        root["x-kubernetes-validations"] = validations(resource.kind.rules)
     return root
 
 

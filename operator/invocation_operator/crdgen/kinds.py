@@ -5,19 +5,18 @@ the drift check.
 from dataclasses import dataclass
 
 from invocation_operator.api.v1alpha1.action import ACTION_KIND, ActionSpec, ActionStatus
-from invocation_operator.api.v1alpha1.base import Kind, Model, Rule
+from invocation_operator.api.v1alpha1.base import Kind, Model
 from invocation_operator.api.v1alpha1.engine import ENGINE_KIND, EngineSpec, EngineStatus
 from invocation_operator.api.v1alpha1.record import RECORD_KIND, RecordSpec, RecordStatus
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A kind with its two halves. ``rules`` are CEL rules at the root: the only ones that see spec and status."""
+    """A kind with its two halves."""
 
     kind: Kind
     spec: type[Model]
     status: type[Model]
-    rules: tuple[Rule, ...] = ()
 
 
 RESOURCES: tuple[Resource, ...] = (

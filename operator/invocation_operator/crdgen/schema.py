@@ -24,7 +24,7 @@ _SCALAR_KEYS = ("type", "format", "enum", "pattern", "minLength", "maxLength", "
 _SCALARS = (str, int, bool, datetime)
 
 
-class UnsupportedType(TypeError):
+class UnsupportedTypeError(TypeError):
     """A field's type has no structural schema."""
 
 
@@ -74,17 +74,20 @@ def nullable_fields(model: type[Model]) -> list[str]:
 
 
 def null_rules(model: type[Model]) -> list[Rule]:
-    """Return the rule that refuses explicit nulls, naming the first of them."""
-    names = nullable_fields(model)
-    if not names:
+    """Return the rule that refuses explicit nulls, naming the fields that are null.
+
+    ``has()`` calls a null absent, and an object with a schema has no ``in``. Seen as ``dyn`` it is a map whose keys can
+    be walked, those with a null among them, while ``in`` still finds only what has a value. Fields that the schema does
+    not know appear there as keys without a type; they are for the operator to refuse.
+    """
+    if not nullable_fields(model):
         return []
-    # A chain of conditions, because building and joining a list is beyond what the cost estimate allows.
-    first = " : ".join(f"has(self.{name}) && dyn(self.{name}) == null ? '{name}'" for name in names)
+    given = "type(name) != string || name in dyn(self)"
     return [
         Rule(
-            " && ".join(f"(!has(self.{name}) || dyn(self.{name}) != null)" for name in names),
+            f"dyn(self).all(name, {given})",
             message=f"a field {NULL_MESSAGE}",
-            message_expression=f"({first} : 'a field') + ' {NULL_MESSAGE}'",
+            message_expression=f"dyn(self).filter(name, !({given})).join(', ') + ' {NULL_MESSAGE}'",
         )
     ]
 
@@ -133,7 +136,7 @@ def _type_schema(annotation: Any, metadata: list[Any]) -> Schema:
     if origin in (Union, UnionType):
         inner = [argument for argument in arguments if argument is not NoneType]
         if len(inner) != 1:
-            raise UnsupportedType(f"{annotation}: only a union with None has a structural schema")
+            raise UnsupportedTypeError(f"{annotation}: only a union with None has a structural schema")
         return _type_schema(inner[0], metadata)
     if origin is list:
         return {"type": "array", **_bounds(metadata, "Items"), **_list_type(metadata), "items": _item(arguments[0])}
@@ -148,7 +151,7 @@ def _type_schema(annotation: Any, metadata: list[Any]) -> Schema:
         return object_schema(annotation)
     if origin is Literal or (isinstance(annotation, type) and issubclass(annotation, (*_SCALARS, Enum))):
         return _scalar(annotation, metadata)
-    raise UnsupportedType(f"{annotation} has no structural schema")
+    raise UnsupportedTypeError(f"{annotation} has no structural schema")
 
 
 def _item(annotation: Any) -> Schema:

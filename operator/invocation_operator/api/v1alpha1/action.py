@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, StringConstraints
 
+from invocation_operator.api.v1alpha1.action_rules import ROOT_RULES, SPEC_RULES
 from invocation_operator.api.v1alpha1.base import (
     Column,
     Condition,
@@ -18,6 +19,7 @@ from invocation_operator.api.v1alpha1.base import (
     Name,
     Rule,
     ShortText,
+    StrictModel,
     Text,
 )
 from invocation_operator.api.v1alpha1.target import Target
@@ -90,7 +92,7 @@ class Outcome(StrEnum):
 Count = Annotated[int, Field(ge=0)]
 
 
-class Limits(Model):
+class Limits(StrictModel):
     """Ceilings of this run; the engine's own are never exceeded."""
 
     max_targets: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
@@ -105,7 +107,7 @@ class Limits(Model):
     """Operations started per second. Default: the engine's limit."""
 
 
-class Verification(Model):
+class Verification(StrictModel):
     """How the effect is looked for: the engine answers before the effect is there."""
 
     timeout: Duration = "5m"
@@ -117,21 +119,21 @@ class Verification(Model):
     """How long to wait for a reaction before asking again."""
 
 
-class Escalation(Model):
+class Escalation(StrictModel):
     """Cancel only: what to do with invocations that outlive their cancellation."""
 
     kill_after: Duration
     """Kill what is still alive this long after its cancel. Must be shorter than `verification.timeout`."""
 
 
-class ResumeOptions(Model):
+class ResumeOptions(StrictModel):
     """Resume only."""
 
     deployment: Annotated[str, StringConstraints(max_length=128, pattern=r"^(Keep|Latest|dp_[0-9A-Za-z]+)$")] = "Keep"
     """`Keep`, `Latest` or a deployment id: the deployment on which the invocation goes on."""
 
 
-class RestartOptions(Model):
+class RestartOptions(StrictModel):
     """RestartAsNew only."""
 
     deployment: Annotated[str, StringConstraints(max_length=128, pattern=r"^(Keep|Latest|dp_[0-9A-Za-z]+)$")] = "Latest"
@@ -142,7 +144,7 @@ class RestartOptions(Model):
     """Restart also what has been restarted before. Default: such invocations are skipped (`AlreadyRestarted`)."""
 
 
-class ActionSpec(Model):
+class ActionSpec(StrictModel):
     """What to do, to which invocations, within which limits. Immutable after creation but for `suspend`, `mode`,
     `limits.maxInFlight` and `limits.operationsPerSecond`; set a new `runId` to run something again or something else.
     """
@@ -184,7 +186,7 @@ class ActionSpec(Model):
     """`OncePerSpec`: the same manifest never runs twice, also when it is deleted and created again. `OncePerObject`: a
     new object is a new run, as with plain Kubernetes Jobs."""
 
-    rules: ClassVar[tuple[Rule, ...]] = ()
+    rules: ClassVar[tuple[Rule, ...]] = SPEC_RULES
 
 
 class NamedCount(Model):
@@ -338,4 +340,5 @@ ACTION_KIND = Kind(
         Column("Engine", "string", ".status.engine.name", "The engine", priority=1),
         Column("Age", "date", ".metadata.creationTimestamp", "Since its creation"),
     ),
+    rules=ROOT_RULES,
 )

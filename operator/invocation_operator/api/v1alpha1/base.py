@@ -86,6 +86,8 @@ class Kind:
     description: str
     columns: tuple[Column, ...]
     status_subresource: bool = True
+    rules: tuple[Rule, ...] = ()
+    """CEL rules at the root: the only ones that see the specification and the status."""
 
     @property
     def crd_name(self) -> str:
@@ -141,8 +143,16 @@ Duration = Annotated[
 ]
 """A length of time such as ``30s``, ``15m``, ``1d12h`` or ISO 8601 ``PT15M``; no sign, no months or years."""
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=253)]
+Name = Annotated[
+    str,
+    StringConstraints(
+        min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+    ),
+]
 """The name of a Kubernetes object."""
+
+DnsLabel = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+"""The name of a namespace or of anything else that becomes one part of a host name."""
 
 Text = Annotated[str, StringConstraints(max_length=1024)]
 """A sentence for people."""
@@ -151,7 +161,7 @@ ShortText = Annotated[str, StringConstraints(max_length=256)]
 """A word or a short phrase."""
 
 
-class LocalSecretKey(Model):
+class LocalSecretKey(StrictModel):
     """A key of a Secret in the same namespace."""
 
     name: Name
@@ -160,12 +170,12 @@ class LocalSecretKey(Model):
     """Key within the Secret's data."""
 
 
-class EngineRef(Model):
+class EngineRef(StrictModel):
     """Reference to the RestateEngine that is acted upon."""
 
     name: Name
     """Name of the RestateEngine."""
-    namespace: Name | None = None
+    namespace: DnsLabel | None = None
     """Namespace of the RestateEngine; default: the namespace of this object. The engine must allow this namespace in
     `spec.allowedNamespaces`."""
 

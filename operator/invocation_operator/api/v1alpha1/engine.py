@@ -10,6 +10,7 @@ from invocation_operator.api.v1alpha1.action import ActionType, NamedCount
 from invocation_operator.api.v1alpha1.base import (
     Column,
     Condition,
+    DnsLabel,
     Duration,
     Kind,
     ListType,
@@ -19,19 +20,32 @@ from invocation_operator.api.v1alpha1.base import (
     Name,
     Rule,
     ShortText,
+    StrictModel,
 )
+from invocation_operator.api.v1alpha1.engine_rules import ALLOWED_NAMESPACES_RULES, REQUIREMENT_RULES, SPEC_RULES
 from invocation_operator.api.v1alpha1.target import NamePattern
 
 CREDENTIAL_LABEL = "ops.restate.dev/engine-credential"
 """Secrets without this label set to `true` are never read: nobody can have an arbitrary Secret sent to a URL."""
 
 
-class ServiceRef(Model):
+AdminUrl = Annotated[
+    str,
+    StringConstraints(
+        min_length=1,
+        max_length=1024,
+        # Strict about the host, so that every reader of the URL (CEL, the HTTP client) sees the same one.
+        pattern=r"^https?://([0-9A-Za-z]([-.0-9A-Za-z]*[0-9A-Za-z])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[-._~/%0-9A-Za-z]*)?$",
+    ),
+]
+
+
+class ServiceRef(StrictModel):
     """A Kubernetes Service in front of the admin API."""
 
-    name: Name
+    name: DnsLabel
     """Name of the Service."""
-    namespace: Name | None = None
+    namespace: DnsLabel | None = None
     """Namespace of the Service; default: the namespace of this object."""
     port: Annotated[int, Field(ge=1, le=65535)] = 9070
     """Port of the admin API."""
@@ -39,21 +53,21 @@ class ServiceRef(Model):
     """Path in front of the admin API."""
 
 
-class Auth(Model):
+class Auth(StrictModel):
     """How the operator proves itself to the engine."""
 
     bearer_token_secret: LocalSecretKey | None = None
     """Bearer token. White space around it is trimmed; a rotated token is picked up without a restart."""
 
 
-class SecretName(Model):
+class SecretName(StrictModel):
     """A Secret in the same namespace."""
 
     name: Name
     """Name of the Secret. It must carry the label `ops.restate.dev/engine-credential: "true"`."""
 
 
-class Tls(Model):
+class Tls(StrictModel):
     """How the engine is verified. There is no switch that turns verification off."""
 
     ca_secret: LocalSecretKey | None = None
@@ -84,7 +98,7 @@ class SelectorOperator(StrEnum):
 LabelText = Annotated[str, StringConstraints(max_length=316)]
 
 
-class SelectorRequirement(Model):
+class SelectorRequirement(StrictModel):
     """One requirement of a label selector."""
 
     key: LabelText
@@ -94,8 +108,10 @@ class SelectorRequirement(Model):
     values: Annotated[list[LabelText] | None, Field(max_length=32), ListType("atomic")] = None
     """Values for `In` and `NotIn`."""
 
+    rules: ClassVar[tuple[Rule, ...]] = REQUIREMENT_RULES
 
-class LabelSelector(Model):
+
+class LabelSelector(StrictModel):
     """A Kubernetes label selector on namespaces. An empty one selects every namespace."""
 
     match_labels: Annotated[dict[LabelText, LabelText] | None, Field(max_length=32), MapType("atomic")] = None
@@ -104,13 +120,15 @@ class LabelSelector(Model):
     """Requirements that must all hold."""
 
 
-class AllowedNamespaces(Model):
+class AllowedNamespaces(StrictModel):
     """Who may refer to this engine."""
 
     from_: Annotated[NamespacesFrom, Field(alias="from")] = NamespacesFrom.SAME
     """`Same` namespace, `All`, or those a `selector` selects."""
     selector: LabelSelector | None = None
     """Namespaces by label, with `from: Selector`."""
+
+    rules: ClassVar[tuple[Rule, ...]] = ALLOWED_NAMESPACES_RULES
 
 
 class Operation(StrEnum):
@@ -129,7 +147,7 @@ class Operation(StrEnum):
 Operations = Annotated[list[Operation], Field(max_length=8), ListType("set")]
 
 
-class NamespaceGuardrail(Model):
+class NamespaceGuardrail(StrictModel):
     """What the namespaces that a selector selects may do."""
 
     selector: LabelSelector
@@ -140,7 +158,7 @@ class NamespaceGuardrail(Model):
     """Operations they may cause; default: all that are allowed."""
 
 
-class Guardrails(Model):
+class Guardrails(StrictModel):
     """Ceilings that no referring resource can raise. They apply to everything that a specification can cause: an
     escalation is a Kill, `expedite` a Resume.
     """
@@ -161,7 +179,7 @@ class Guardrails(Model):
     """What single namespaces may do. When given, a namespace that no entry selects may do nothing."""
 
 
-class EngineLimits(Model):
+class EngineLimits(StrictModel):
     """Shared by everything that uses this engine."""
 
     max_in_flight: Annotated[int, Field(ge=1, le=10_000)] = 500
@@ -172,15 +190,15 @@ class EngineLimits(Model):
     """How long one query may take."""
 
 
-class EngineSpec(Model):
+class EngineSpec(StrictModel):
     """Where the engine is, how to talk to it, who may use it and within which ceilings."""
 
-    cluster: Name | None = None
+    cluster: DnsLabel | None = None
     """Name of a RestateCluster of the restate-operator: `http://restate.<cluster>.svc.<clusterDomain>:9070`."""
     service: ServiceRef | None = None
     """A Kubernetes Service in front of the admin API."""
-    url: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^https?://[^@\s]+$")] | None = None
-    """URL of the admin API, without credentials."""
+    url: AdminUrl | None = None
+    """URL of the admin API: `http://` or `https://`, a host, a port and a path; no credentials, query or fragment."""
     cloud: Name | None = None
     """Name of a RestateCloudEnvironment of the restate-operator."""
     auth: Auth | None = None
@@ -198,7 +216,7 @@ class EngineSpec(Model):
     redact_keys: bool = False
     """Keep keys and failure texts out of status and Events."""
 
-    rules: ClassVar[tuple[Rule, ...]] = ()
+    rules: ClassVar[tuple[Rule, ...]] = SPEC_RULES
 
 
 class Capabilities(Model):

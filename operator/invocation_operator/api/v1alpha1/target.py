@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field, StringConstraints
 
 from invocation_operator.api.v1alpha1.base import Duration, ListType, Nullable, Rule, StrictModel
+from invocation_operator.api.v1alpha1.target_rules import LEAF_RULES, TARGET_RULES
 
 
 class InvocationStatus(StrEnum):
@@ -110,6 +111,9 @@ class Leaf(StrictModel):
     restarted_from: Annotated[list[Id] | None, Field(min_length=1, max_length=256), ListType("set"), Nullable()] = None
     """Ids of the invocations that these were restarted from."""
 
+    rules: ClassVar[tuple[Rule, ...]] = LEAF_RULES
+    min_properties: ClassVar[int] = 1
+
 
 class Exclusion(Leaf):
     """What is left out: filters, and alternatives of filters."""
@@ -138,4 +142,4 @@ class Target(Leaf):
     not_: Annotated[Exclusion | None, Field(alias="not"), Nullable()] = None
     """What is left out although it matches."""
 
-    rules: ClassVar[tuple[Rule, ...]] = ()
+    rules: ClassVar[tuple[Rule, ...]] = (*LEAF_RULES, *TARGET_RULES)

@@ -1,0 +1,40 @@
+"""What a RestateEngine may not say, as CEL. Read by ``engine``."""
+
+from invocation_operator.api.v1alpha1.base import Rule
+
+_IN_CLUSTER = r"^http://(localhost|127([.][0-9]{1,3}){3}|\\[::1\\]|[-a-z0-9.]+[.]svc([.][-a-z0-9.]+)?)(:[0-9]+)?(/.*)?$"
+"""Loopback, and names below ``.svc``. Which domain may follow is a setting of the operator, which checks it."""
+
+SPEC_RULES = (
+    Rule(
+        "[has(self.cluster), has(self.service), has(self.url), has(self.cloud)].filter(given, given).size() == 1",
+        message="give exactly one of cluster, service, url and cloud",
+    ),
+    Rule(
+        "!has(self.auth) || !has(self.auth.bearerTokenSecret) || !has(self.url) || !self.url.startsWith('http://') || "
+        f"self.url.lowerAscii().matches('{_IN_CLUSTER}')",
+        message="a bearer token is not sent over plain http but to in-cluster services (a host that ends in .svc or "
+        ".svc.<cluster domain>) and loopback: use https, or spec.service",
+        field_path=".url",
+    ),
+    Rule(
+        "!has(self.tls) || has(self.cloud) || (has(self.url) && self.url.startsWith('https://'))",
+        message="tls is for https only: give spec.url with https://, or spec.cloud",
+        field_path=".tls",
+    ),
+)
+
+ALLOWED_NAMESPACES_RULES = (
+    Rule(
+        "has(self.selector) == (has(self.from) && self.from == 'Selector')",
+        message="selector is required with from: Selector, and only allowed with it",
+    ),
+)
+
+REQUIREMENT_RULES = (
+    Rule(
+        "self.operator in ['In', 'NotIn'] ? has(self.values) && self.values.size() > 0 : "
+        "!has(self.values) || self.values.size() == 0",
+        message="values are required with In and NotIn, and not allowed with Exists and DoesNotExist",
+    ),
+)
