@@ -6,11 +6,14 @@ is one of ``engine.errors``. Rests on the engine's admin API (``GET /openapi``) 
 the two differ.
 """
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import aiohttp
 
 from invocation_operator.engine import errors
 from invocation_operator.engine.models import (
@@ -50,11 +53,11 @@ class EngineClient:
         max_connections: int = 100,
     ) -> None:
         """Timeouts in seconds; ``query_timeout`` is for a whole query, ``call_timeout`` for any other request and,
-        in queries, for the time between two pieces of the answer.
+        in queries, for the time between two pieces of the answer once it began.
 
         Raises:
             CertificateInvalid: a PEM text cannot be used.
-            ValueError: the URL cannot be used.
+            ValueError: the URL, the token or the server name cannot be used.
 
         """
         self._query_timeout = query_timeout
@@ -91,8 +94,10 @@ class EngineClient:
         return _text(await self._get("cluster-health"), "cluster_name")
 
     async def identity(self) -> EngineIdentity:
-        """Which cluster answers. The admin API of 1.6 and 1.7 shows no fingerprint."""
-        return EngineIdentity(cluster_name=await self.cluster_name(), fingerprint=None)
+        """Which cluster answers: its name and the ids of its deployments; there is no fingerprint to be had."""
+        name = await self.cluster_name()
+        deployments = await self.rows("select id from sys_deployment")
+        return EngineIdentity(cluster_name=name, deployments=frozenset(_text(row, "id") for row in deployments))
 
     async def now(self) -> datetime:
         """The engine's clock, in UTC, to the microsecond."""
@@ -125,13 +130,13 @@ class EngineClient:
             self._transport.url("query"),
             body={"query": sql},
             repeatable=True,
-            timeouts=self._transport.query_timeouts(total, self._idle(total)),
+            timeouts=self._transport.timeouts(total),
         )
         async with exchange as response:
             require_json(response)
             decoder = RowDecoder()
             try:
-                async for data in response.content.iter_any():
+                while data := await self._piece(response):
                     for start in range(0, len(data), _PIECE):
                         if rows := decoder.feed(data[start : start + _PIECE]):
                             yield rows
@@ -160,8 +165,11 @@ class EngineClient:
 
         Raises:
             EngineError: ``may_have_acted`` tells whether it may have taken effect nevertheless.
+            ValueError: a parameter that the operation does not take.
 
         """
+        if not id:
+            raise errors.Rejected("an invocation's id is empty", status=400)
         parameters: dict[str, str] = {}
         if deployment is not None:
             if op not in (Op.RESUME, Op.RESTART_AS_NEW):
@@ -238,8 +246,12 @@ class EngineClient:
             return False
         return version.release is not None and version.release >= (1, 7, 0)
 
-    def _idle(self, total: float) -> float:
-        return min(self._call_timeout, total)
+    async def _piece(self, response: aiohttp.ClientResponse) -> bytes:
+        """What has arrived; empty at the end. The first piece may take as long as the query, the next ones not: the
+        engine sends the status with the first rows.
+        """
+        async with asyncio.timeout(self._call_timeout):
+            return await response.content.readany()
 
     async def _get(self, *segments: str) -> dict[str, Any]:
         _, value = await self._transport.call("GET", self._transport.url(*segments), repeatable=True)

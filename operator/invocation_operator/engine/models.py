@@ -119,9 +119,25 @@ class EngineCapabilities:
 
 @dataclass(frozen=True, slots=True)
 class EngineIdentity:
-    """Which cluster answers."""
+    """Which cluster answers, as far as the admin API shows it."""
 
     cluster_name: str
     """Configured by people and not unique: the default is ``localcluster``."""
     fingerprint: str | None = None
-    """Something that only this cluster has, when the admin API shows any."""
+    """Something that one cluster has for good and no other has. No engine from 1.6.1 to 1.7.12 shows one: the
+    cluster's fingerprint is known to its nodes only."""
+    deployments: frozenset[str] = frozenset()
+    """Ids of the registered deployments. They are random, so two clusters have none in common, also for the same
+    endpoint; registering again with force keeps the id."""
+
+    def same_as(self, other: "EngineIdentity") -> bool | None:
+        """Whether both are one cluster; None when nothing tells: one of them has no deployment, or all were replaced
+        since. Symmetric. Compare with the newest identity that was seen, not with the first.
+        """
+        if self.cluster_name != other.cluster_name:
+            return False
+        if self.fingerprint is not None and other.fingerprint is not None:
+            return self.fingerprint == other.fingerprint
+        if self.deployments & other.deployments:
+            return True
+        return None

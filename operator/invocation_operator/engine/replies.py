@@ -120,7 +120,7 @@ def failure(error: Exception, peer: str, *, sent: bool) -> errors.EngineError:
     if isinstance(error, aiohttp.ClientConnectorError):
         cause = error.os_error.strerror or "connection failed"
         return errors.Unreachable(f"no connection to {peer}: {cause}", sent=False)
-    if isinstance(error, aiohttp.InvalidURL):
+    if isinstance(error, aiohttp.InvalidURL | UnicodeError):
         return errors.Unreachable(f"the URL of {peer} cannot be used", sent=False)
     if isinstance(error, TimeoutError):
         return errors.Unreachable(f"no answer from {peer} within the timeout", sent=sent)

@@ -8,6 +8,8 @@ the engine's own JSON ``message``.
 
 import contextlib
 import json
+import re
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ REPLY_LIMIT = 1024 * 1024
 _KEEPALIVE = 10.0
 """Seconds an idle connection is kept: less than any proxy's, so that few writes meet a connection just closed."""
 _USER_AGENT = "restate-invocation-operator"
+_HOST = re.compile(r"[0-9A-Za-z_]([-0-9A-Za-z_.:]{0,251}[0-9A-Za-z_])?")
 
 
 @dataclass(slots=True)
@@ -44,8 +47,13 @@ class Transport:
     def __init__(
         self, connection: Connection, *, connect_timeout: float, call_timeout: float, max_connections: int
     ) -> None:
-        """Opens nothing yet. Raises ``CertificateInvalid`` for unusable PEM, ``ValueError`` for an unusable URL."""
+        """Opens nothing yet. Raises ``CertificateInvalid`` for unusable PEM, ``ValueError`` for anything else that
+        cannot be used; neither message holds what was given.
+        """
         self._base = base_url(connection.url)
+        self._token = _checked_token(connection.token)
+        if connection.server_name is not None and _HOST.fullmatch(connection.server_name) is None:
+            raise ValueError("the server name is no host name")
         self._connection = connection
         self._connect_timeout = connect_timeout
         self._call_timeout = call_timeout
@@ -76,16 +84,15 @@ class Transport:
 
         Raises: any of ``engine.errors``.
         """
-        timeouts = self._timeouts(self._call_timeout, self._call_timeout)
+        timeouts = self.timeouts(self._call_timeout)
         async with self.exchange(method, url, body=body, repeatable=repeatable, timeouts=timeouts) as response:
             return response.status, await json_object(response, REPLY_LIMIT)
 
-    def query_timeouts(self, total: float, idle: float) -> aiohttp.ClientTimeout:
-        """``total`` seconds for everything, ``idle`` seconds at most between two pieces of the answer."""
-        return self._timeouts(total, idle)
-
-    def _timeouts(self, total: float, idle: float) -> aiohttp.ClientTimeout:
-        return aiohttp.ClientTimeout(total=total, connect=None, sock_connect=self._connect_timeout, sock_read=idle)
+    def timeouts(self, total: float) -> aiohttp.ClientTimeout:
+        """``total`` seconds for everything, of which at most ``connect_timeout`` to connect. Waiting for a free
+        connection counts for ``total`` only.
+        """
+        return aiohttp.ClientTimeout(total=total, connect=None, sock_connect=self._connect_timeout, sock_read=total)
 
     @contextlib.asynccontextmanager
     async def exchange(
@@ -97,15 +104,16 @@ class Transport:
             response = await self._send(method, url, body, timeouts, state, repeatable=repeatable)
             try:
                 if not 200 <= response.status < 300:
-                    raise await refusal(response, self._connection.token)
+                    raise await refusal(response, self._token)
+                _acknowledge(response)
                 yield response
             except BaseException:
                 response.close()  # an answer that was not read to its end must not be met by the next request
                 raise
             finally:
                 response.release()
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise failure(error, f"{self._base.host}:{self._base.port}", sent=state.sent) from None
+        except (aiohttp.ClientError, OSError, TimeoutError, UnicodeError) as error:
+            raise failure(error, self._base.authority, sent=state.sent) from None
 
     async def _send(
         self,
@@ -118,7 +126,7 @@ class Transport:
         repeatable: bool,
     ) -> aiohttp.ClientResponse:
         session = self._opened()
-        data = None if body is None else json.dumps(body, ensure_ascii=False).encode()
+        data = None if body is None else json.dumps(body).encode()
         headers = {} if data is None else {"Content-Type": "application/json"}
         for attempt in (1, 2):
             try:
@@ -144,8 +152,8 @@ class Transport:
             raise errors.Unreachable("the connection to the engine was closed by the operator", sent=False)
         if self._session is None:
             headers = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": _USER_AGENT}
-            if self._connection.token is not None:
-                headers["Authorization"] = f"Bearer {self._connection.token}"
+            if self._token is not None:
+                headers["Authorization"] = f"Bearer {self._token}"
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
                     ssl=self._ssl, limit=self._max_connections, keepalive_timeout=_KEEPALIVE, ttl_dns_cache=10
@@ -174,10 +182,30 @@ def base_url(text: str) -> URL:
     return url
 
 
+def _acknowledge(response: aiohttp.ClientResponse) -> None:
+    """Acknowledge what has arrived at once. The engine writes an answer in pieces and holds each small one back until
+    the one before is acknowledged, which Linux puts off by 40 ms: queries of 5 ms would take 50.
+    """
+    transport = response.connection.transport if response.connection is not None else None
+    connection = transport.get_extra_info("socket") if transport is not None else None
+    if connection is not None and hasattr(socket, "TCP_QUICKACK"):
+        with contextlib.suppress(OSError):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+
 def _encoded(segment: str) -> str:
     if not segment.strip("."):
         return segment.replace(".", "%2E")
-    return quote(segment, safe="")
+    return quote(segment, safe="", errors="surrogatepass")
+
+
+def _checked_token(token: str | None) -> str | None:
+    if token is None:
+        return None
+    token = token.strip()
+    if not token or any(not "!" <= character <= "~" for character in token):
+        raise ValueError("the bearer token is empty or holds characters that a header cannot")
+    return token
 
 
 def _trace() -> aiohttp.TraceConfig:
