@@ -161,7 +161,9 @@ def _item(annotation: Any) -> Schema:
 def _scalar(annotation: Any, metadata: list[Any]) -> Schema:
     plain = Annotated[annotation, *metadata] if metadata else annotation
     generated = TypeAdapter(plain).json_schema()
-    return {key: generated[key] for key in _SCALAR_KEYS if key in generated}
+    schema = {key: generated[key] for key in _SCALAR_KEYS if key in generated}
+    rules = [entry for entry in metadata if isinstance(entry, Rule)]
+    return schema | ({"x-kubernetes-validations": validations(rules)} if rules else {})
 
 
 def _flat(metadata: Iterable[Any]) -> list[Any]:

@@ -44,24 +44,28 @@ def microseconds(text: str) -> str:
     """Return an expression: the length of the duration that the expression ``text`` spells, as a double.
 
     CEL's own ``duration()`` knows neither days nor ISO 8601. Both forms are numbers, each followed by its unit; months
-    and years are not accepted, so ``m`` is minutes in ISO 8601 too.
+    and years are not accepted, so ``m`` is minutes in ISO 8601 too. A clock (``24:00:00``) may end the friendly form.
     """
     factor = "1000000.0"
     for begins, micros in reversed(_UNITS):
-        factor = f"t.matches('[0-9] *{begins}') ? {micros} : {factor}"
+        factor = rf"t.matches(r'[0-9]\s*{begins}') ? {micros} : {factor}"
     number = "double(t.find('[0-9.,]+').replace(',', '.'))"
-    return f"{text}.lowerAscii().findAll('[0-9]+([.,][0-9]+)? *[a-zµμ]+').map(t, {number} * ({factor})).sum()"
+    terms = rf"{text}.lowerAscii().findAll(r'[0-9]+([.,][0-9]+)?\s*[a-zµμ]+').map(t, {number} * ({factor})).sum()"
+    clock = " + ".join(
+        f"double({text}.find('{part}').replace(':', '').replace(',', '.').trim()) * {micros}"
+        for part, micros in (
+            ("[0-9]+:", "3600000000.0"),
+            (":[0-9]+:", "60000000.0"),
+            (":[0-9]+([.,][0-9]+)?[^:0-9]*$", "1000000.0"),
+        )
+    )
+    return f"({terms} + ({text}.contains(':') ? {clock} : 0.0))"
 
 
 def shorter(one: str, other: str, *, or_equal: bool = False) -> str:
     """Return an expression: duration ``one`` is shorter than duration ``other``.
 
-    A clock spelling (``1:30:00``) is passed: what cannot be compared here is compared by the operator. The margin of
-    ten nanoseconds is for the rounding of doubles (``1.1h`` is ``66m``).
+    The margin of ten nanoseconds is for the rounding of doubles (``1.1h`` is ``66m``).
     """
-    margin = (
-        f"{microseconds(one)} <= {microseconds(other)} + 0.01"
-        if or_equal
-        else (f"{microseconds(one)} < {microseconds(other)} - 0.01")
-    )
-    return f"{one}.contains(':') || {other}.contains(':') || {margin}"
+    comparison = "<= 0.01" if or_equal else "< -0.01"
+    return f"{microseconds(one)} - {microseconds(other)} {comparison}"
