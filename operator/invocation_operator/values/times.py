@@ -13,7 +13,7 @@ LATEST = datetime.max.replace(microsecond=999_000, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
 
-def parse_instant(text: str) -> datetime:
+def parse_time(text: str) -> datetime:
     """Return the UTC time of a timestamp as ``/query`` writes it (``2026-11-23T15:27:58.518Z``). Raises ValueError."""
     return in_utc(datetime.fromisoformat(text))
 
@@ -47,6 +47,6 @@ def milliseconds(moment: datetime) -> int:
     return (moment - EPOCH) // _MILLISECOND
 
 
-def format_instant(moment: datetime) -> str:
+def format_time(moment: datetime) -> str:
     """Return RFC 3339 in UTC, with a fraction only if there is one."""
     return in_utc(moment).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,181 @@
+"""A frozen target as statements for the engine's ``POST /query``.
+
+Called by the reconcilers, which send them and read the answers with ``row.row_from_json``. Every value goes through
+``filters.literal``, ids through ``is_invocation_id``: one malformed id would fail the whole query.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from invocation_operator.api.v1alpha1.target import InvocationStatus
+from invocation_operator.target.filters import filters_of, id_filter, literal, status_filter
+from invocation_operator.target.freeze import FrozenLeaf, FrozenTarget
+from invocation_operator.target.vocabulary import UnsupportedFilter
+from invocation_operator.values.ids import is_invocation_id
+
+__all__ = ["ALL_COLUMNS", "PLAN_COLUMNS", "UnsupportedFilter", "count_by_status", "literal", "select", "select_ids"]
+
+PLAN_COLUMNS: tuple[str, ...] = (
+    "id",
+    "created_at",
+    "status",
+    "target_service_name",
+    "target_handler_name",
+    "target_service_key",
+    "target_service_ty",
+    "invoked_by",
+    "restarted_from",
+    "pinned_deployment_id",
+    "modified_at",
+    "completed_at",
+    "journal_size",
+    "retry_count",
+    "completion_result",
+    "completion_failure",
+)
+"""What planning and judging need, without what can be long (``last_failure`` carries stack traces)."""
+
+ALL_COLUMNS: tuple[str, ...] = (
+    *PLAN_COLUMNS,
+    "invoked_by_service_name",
+    "invoked_by_id",
+    "idempotency_key",
+    "scope",
+    "last_failure",
+    "paused_code",
+    "paused_message",
+)
+"""Everything that an ``InvocationRow`` holds and a filter can look at."""
+
+_EXPRESSIONS = {"paused_code": "p.code as paused_code", "paused_message": "p.message as paused_message"}
+_NEEDS_SCOPES = frozenset({"scope"})
+_NEEDS_EVENTS = frozenset(_EXPRESSIONS)
+
+# Several pauses leave several events; the last one is why it is paused now. A pause by hand has no failure.
+_PAUSED_EVENTS = (
+    "left join (select id, json_get_int(event_json, 'last_failure', 'error_code') as code, "
+    "json_get_str(event_json, 'last_failure', 'error_message') as message from (select id, event_json, row_number() "
+    "over (partition by id order by appended_at desc, after_journal_entry_index desc) as n from sys_journal_events "
+    "where event_type = 'Paused'{ids}) where n = 1) p on p.id = i.id"
+)
+
+
+def select(
+    frozen: FrozenTarget,
+    columns: Sequence[str] = PLAN_COLUMNS,
+    *,
+    scopes_supported: bool,
+    any_status: bool = False,
+    limit: int | None = None,
+) -> str:
+    """Return the statement for the rows that ``frozen`` means.
+
+    Order: by creation with ``oldestFirst``, else by id. The target's own ``limit`` and ``limit`` (such as one more than
+    ``maxTargets``) take the first of that order, after everything else. ``any_status`` lifts the statuses that hold for
+    the whole target; malformed ids are left out. Raises ``UnsupportedFilter`` on an engine without scopes (before 1.7).
+    """
+    _check_scopes(frozen, scopes_supported=scopes_supported)
+    wanted = _available(columns, scopes_supported=scopes_supported)
+    order = "i.created_at, i.id" if frozen.oldest_first else "i.id"
+    limits = [n for n in (frozen.limit, limit) if n is not None]
+    return " ".join(
+        [
+            f"select {_listed(wanted)}",
+            _source(frozen, wanted, any_status=any_status),
+            f"where {_condition(frozen, any_status=any_status)}",
+            f"order by {order}",
+            *([f"limit {min(limits)}"] if limits else []),
+        ]
+    )
+
+
+def count_by_status(frozen: FrozenTarget, *, scopes_supported: bool) -> str:
+    """Return the statement for rows ``{status, count}``: what ``frozen`` means, without its limit and, if they were a
+    default, without its statuses (that tells what the default left out).
+    """
+    _check_scopes(frozen, scopes_supported=scopes_supported)
+    any_status = frozen.statuses_were_defaulted
+    return (
+        f"select i.status as status, count(*) as count {_source(frozen, (), any_status=any_status)} "
+        f"where {_condition(frozen, any_status=any_status)} group by i.status order by i.status"
+    )
+
+
+def select_ids(ids: Iterable[str], columns: Sequence[str] = PLAN_COLUMNS, *, scopes_supported: bool) -> str:
+    """Return the statement for the rows of ``ids``, in no order. Raises ValueError when one is malformed."""
+    checked = sorted(set(ids))
+    for text in checked:
+        if not is_invocation_id(text):
+            raise ValueError(f"{text[:64]!r} is no invocation id; it would fail the whole query")
+    wanted = _available(columns, scopes_supported=scopes_supported)
+    source = _from(checked, events=bool(_NEEDS_EVENTS.intersection(wanted)))
+    return f"select {_listed(wanted)} {source} where {id_filter(checked).sql}"
+
+
+def _available(columns: Sequence[str], *, scopes_supported: bool) -> tuple[str, ...]:
+    unknown = set(columns) - set(ALL_COLUMNS)
+    if unknown:
+        raise ValueError(f"no such columns: {', '.join(sorted(unknown))}")
+    needed = dict.fromkeys(("id", "created_at", "status", *columns))
+    return tuple(c for c in needed if scopes_supported or c not in _NEEDS_SCOPES)
+
+
+def _listed(columns: Iterable[str]) -> str:
+    return ", ".join(_EXPRESSIONS.get(column, f"i.{column} as {column}") for column in columns)
+
+
+def _check_scopes(frozen: FrozenTarget, *, scopes_supported: bool) -> None:
+    if not scopes_supported and any(leaf.scopes is not None for leaf in frozen.leaves()):
+        raise UnsupportedFilter(
+            "scopes: this engine keeps no scopes (they came with 1.7); remove the filter or upgrade the engine"
+        )
+
+
+def _looks_into_events(frozen: FrozenTarget, *, any_status: bool) -> bool:
+    """The events are joined only when a paused row can be meant for its failure: on a large engine they are many."""
+    return (any_status or InvocationStatus.PAUSED in frozen.statuses) and any(
+        leaf.failure_codes is not None or leaf.failure_message is not None for leaf in frozen.leaves()
+    )
+
+
+def _source(frozen: FrozenTarget, columns: Iterable[str], *, any_status: bool) -> str:
+    events = _looks_into_events(frozen, any_status=any_status) or bool(_NEEDS_EVENTS.intersection(columns))
+    return _from(None if frozen.ids is None else _well_formed(frozen.ids), events=events)
+
+
+def _from(ids: Sequence[str] | None, *, events: bool) -> str:
+    if not events:
+        return "from sys_invocation i"
+    among = f" and id in ({', '.join(literal(text) for text in ids)})" if ids else ""
+    return "from sys_invocation i " + _PAUSED_EVENTS.format(ids=among)
+
+
+def _well_formed(ids: Iterable[str]) -> list[str]:
+    return [text for text in ids if is_invocation_id(text)]
+
+
+def _condition(frozen: FrozenTarget, *, any_status: bool) -> str:
+    paused = _looks_into_events(frozen, any_status=any_status)
+    conditions = [] if frozen.ids is None else [id_filter(_well_formed(frozen.ids)).sql]
+    if not any_status:
+        conditions.append(status_filter(frozen.statuses).sql)
+    conditions += [each.sql for each in filters_of(frozen.leaf, paused=paused)]
+    if frozen.any_of:
+        conditions.append(_some(frozen.any_of, paused=paused))
+    if frozen.excluded is not None:
+        excluded = _leaf(frozen.excluded, paused=paused)
+        if frozen.excluded_any_of:
+            excluded = f"{excluded} and {_some(frozen.excluded_any_of, paused=paused)}"
+        # Unknown, from a null column, must not drop the row: whatever is not surely excluded stays.
+        conditions.append(f"({excluded}) is not true")
+    return " and ".join(conditions) or "true"
+
+
+def _leaf(leaf: FrozenLeaf, *, paused: bool) -> str:
+    conditions = [each.sql for each in filters_of(leaf, paused=paused)]
+    if leaf.statuses is not None:
+        conditions.append(status_filter(leaf.statuses).sql)
+    return " and ".join(conditions) or "true"
+
+
+def _some(leaves: Sequence[FrozenLeaf], *, paused: bool) -> str:
+    return "(" + " or ".join(f"({_leaf(leaf, paused=paused)})" for leaf in leaves) + ")"
