@@ -71,7 +71,7 @@ class FrozenTarget:
 
 
 def freeze(target: Target, now: datetime, default_statuses: frozenset[InvocationStatus]) -> FrozenTarget:
-    """Return ``target`` as of ``now`` (the engine's clock). Raises ``DurationError``; ``narrow.problems`` tells first."""
+    """Return ``target`` as of ``now``, the engine's clock. Raises ``DurationError``, which ``problems`` foresees."""
 
     def leaf(source: Leaf) -> FrozenLeaf:
         return _leaf(source, times.in_utc(now))
