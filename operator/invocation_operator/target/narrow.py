@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from invocation_operator.api.v1alpha1.target import InvocationStatus, Leaf, Target
 from invocation_operator.values.duration import DurationError, parse_duration
+from invocation_operator.values.times import in_utc
 
 NARROWING = (
     "ids",
@@ -29,13 +30,15 @@ _STRUCTURE = frozenset({"all", "oldest_first", "limit"})
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """``path`` is relative to the target (empty: the target itself); ``message`` says what to write instead."""
+    """``path`` is relative to the target (empty: the target itself); ``advice`` says what to write instead."""
 
     path: str
-    message: str
+    advice: str
 
-    def __str__(self) -> str:
-        return f"{self.path}: {self.message}" if self.path else self.message
+    @property
+    def message(self) -> str:
+        """Both in a sentence."""
+        return f"target.{self.path}: {self.advice}" if self.path else f"target: {self.advice}"
 
 
 def problems(target: Target, default_statuses: frozenset[InvocationStatus] | None = None) -> list[Problem]:
@@ -84,13 +87,15 @@ def _says_something(leaf: Leaf) -> bool:
 def _leaf(prefix: str, leaf: Leaf) -> Iterator[Problem]:
     for name, field in type(leaf).model_fields.items():
         path, value = f"{prefix}{field.alias or name}", getattr(leaf, name)
-        if value == []:
+        if isinstance(value, list) and not value:
             yield Problem(path, "an empty list matches nothing or everything; name what is meant, or remove the field")
         if value == "" or (isinstance(value, list) and "" in value):
             yield Problem(path, "an empty string names nothing; remove it")
     for name in ("services", "handlers", "invoked_by"):
         for pattern in getattr(leaf, name) or ():
             yield from _pattern(f"{prefix}{type(leaf).model_fields[name].alias or name}", name, pattern)
+    if leaf.created_after and leaf.created_before and in_utc(leaf.created_after) >= in_utc(leaf.created_before):
+        yield Problem(f"{prefix}createdAfter", "nothing was created both after createdAfter and before createdBefore")
     for name in ("older_than", "unmodified_for", "completed_for"):
         length = getattr(leaf, name)
         if length:
@@ -123,7 +128,7 @@ def _retries(target: Target, default_statuses: frozenset[InvocationStatus] | Non
             yield Problem(f"{prefix}minRetries", message)
         for n, branch in enumerate(branches or ()):
             together = (leaf.min_retries, branch.min_retries) != (None, None)
-            own = branch.min_retries is not None and _paused(leaf)
+            own = branch.min_retries is not None and branch.statuses is None and _paused(leaf)
             if together and (_paused(branch) or own):
                 yield Problem(f"{prefix}anyOf[{n}].minRetries", message)
     if (
