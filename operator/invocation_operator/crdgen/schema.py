@@ -82,12 +82,13 @@ def null_rules(model: type[Model]) -> list[Rule]:
     """
     if not nullable_fields(model):
         return []
+    # Names that are words of CEL are walked in their escaped form (``__namespace__``).
     given = "type(name) != string || name in dyn(self)"
     return [
         Rule(
             f"dyn(self).all(name, {given})",
             message=f"a field {NULL_MESSAGE}",
-            message_expression=f"dyn(self).filter(name, !({given})).join(', ') + ' {NULL_MESSAGE}'",
+            message_expression=f"dyn(self).filter(name, !({given})).join(', ').replace('__', '') + ' {NULL_MESSAGE}'",
         )
     ]
 
@@ -159,7 +160,7 @@ def _item(annotation: Any) -> Schema:
 
 
 def _scalar(annotation: Any, metadata: list[Any]) -> Schema:
-    plain = Annotated[annotation, *metadata] if metadata else annotation
+    plain: Any = Annotated[annotation, *metadata] if metadata else annotation
     generated = TypeAdapter(plain).json_schema()
     schema = {key: generated[key] for key in _SCALAR_KEYS if key in generated}
     rules = [entry for entry in metadata if isinstance(entry, Rule)]

@@ -154,8 +154,8 @@ Duration = Annotated[
     # A rule and no pattern: a pattern's error shows the pattern, and this one is longer than a screen.
     Rule(
         rf"self.matches(r'{_DURATION_SHAPE}') && !self.matches(r',\s*$')",
-        message="not a duration: write 30s, 15m, 1d12h or PT15M; no sign, no months or years, units from the largest to "
-        "the smallest",
+        message="not a duration: write 30s, 15m, 1d12h or PT15M; no sign, no months or years, units from the largest "
+        "to the smallest",
     ),
 ]
 """A length of time such as ``30s``, ``15m``, ``1d12h`` or ISO 8601 ``PT15M``; no sign, no months or years."""
