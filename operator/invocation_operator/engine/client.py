@@ -266,7 +266,10 @@ def parse_time(value: object) -> datetime:
     if match is None:
         raise errors.BadReply("the engine gave a time that cannot be read")
     day, clock, fraction = match.groups()
-    moment = datetime.fromisoformat(f"{day}T{clock}").replace(tzinfo=UTC)
+    try:
+        moment = datetime.fromisoformat(f"{day}T{clock}").replace(tzinfo=UTC)
+    except ValueError:
+        raise errors.BadReply("the engine gave a time that cannot be read") from None
     return moment + timedelta(microseconds=int((fraction or "0").ljust(6, "0")[:6]))
 
 

@@ -6,6 +6,7 @@ without a backend must not look like an invocation that is gone).
 """
 
 import json
+import os
 import re
 import ssl
 from datetime import UTC, datetime
@@ -107,18 +108,20 @@ def failure(error: Exception, peer: str, *, sent: bool) -> errors.EngineError:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         cause = getattr(error.certificate_error, "verify_message", "") or "it cannot be verified"
         return errors.CertificateInvalid(f"the certificate of {peer} is not accepted: {cause}")
-    text = str(error)
+    text = str(getattr(error, "os_error", error))  # str(error) fails for some host names
     if any(f"ALERT_{alert}" in text for alert in _ALERTS):
         return errors.CertificateInvalid(f"{peer} does not accept the client certificate: look at the clientCertSecret")
     if isinstance(error, aiohttp.ClientConnectorSSLError):
         reason = getattr(error.os_error, "reason", None) or "handshake failed"
-        return errors.Unreachable(f"no TLS with {peer} ({reason})", sent=False)
+        hint = "; it may want a client certificate" if "ALERT_HANDSHAKE_FAILURE" in text else ""
+        return errors.Unreachable(f"no TLS with {peer} ({reason}){hint}", sent=False)
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return errors.Unreachable(f"the host of {peer} is not known to DNS", sent=False)
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return errors.Unreachable(f"no connection to {peer} within the timeout", sent=False)
     if isinstance(error, aiohttp.ClientConnectorError):
-        cause = error.os_error.strerror or "connection failed"
+        number = error.os_error.errno
+        cause = os.strerror(number) if number is not None and number > 0 else "it was closed during the handshake"
         return errors.Unreachable(f"no connection to {peer}: {cause}", sent=False)
     if isinstance(error, aiohttp.InvalidURL | UnicodeError):
         return errors.Unreachable(f"the URL of {peer} cannot be used", sent=False)

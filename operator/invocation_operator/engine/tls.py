@@ -29,7 +29,7 @@ def tls_context(ca_pem: str | None, client_cert_pem: bytes | None, client_key_pe
     else:
         try:
             context.load_verify_locations(cadata=ca_pem)
-        except (ssl.SSLError, ValueError):
+        except (ssl.SSLError, ValueError, TypeError):  # TypeError: not ASCII
             raise CertificateInvalid("the CA bundle is not PEM with certificates: look at the caSecret") from None
         if not context.get_ca_certs():
             raise CertificateInvalid("the CA bundle holds no certificate authority: look at the caSecret")

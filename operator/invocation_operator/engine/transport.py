@@ -113,7 +113,7 @@ class Transport:
             finally:
                 response.release()
         except (aiohttp.ClientError, OSError, TimeoutError, UnicodeError) as error:
-            raise failure(error, self._base.authority, sent=state.sent) from None
+            raise failure(error, self._base.raw_authority, sent=state.sent) from None
 
     async def _send(
         self,
@@ -173,7 +173,7 @@ def base_url(text: str) -> URL:
         url = URL(text)
     except ValueError:
         raise ValueError("the engine's URL cannot be read") from None
-    if url.scheme not in ("http", "https") or not url.host:
+    if url.scheme not in ("http", "https") or not url.raw_host:
         raise ValueError("the engine's URL must be http:// or https:// and name a host")
     if url.user is not None or url.password is not None:
         raise ValueError("the engine's URL must not hold credentials")
