@@ -11,6 +11,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 BIN := $(VENV)/bin
+CHART := charts/restate-invocation-operator
 COMPILE := $(BIN)/uv pip compile --quiet --no-header --no-emit-index-url --no-emit-find-links --universal --python-version 3.11
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -31,6 +32,10 @@ $(STAMP): requirements/dev.txt pyproject.toml
 servers: $(STAMP) ## Build or install the control plane and the engines (10 minutes once, then nothing)
 	@python -m e2e.rig tools
 
+.PHONY: helm
+helm: $(STAMP) ## Build the pinned Helm (4 minutes once, then nothing; or set HELM=)
+	@python -m e2e.rig helm
+
 .PHONY: lint
 lint: $(STAMP) ## Style, types, layers, drift of generated files
 	ruff check
@@ -39,13 +44,14 @@ lint: $(STAMP) ## Style, types, layers, drift of generated files
 	mypy e2e/rig
 	lint-imports
 	python -m invocation_operator crds --check crds
+	python -m invocation_operator crds --check $(CHART)/files/crds
 
 .PHONY: unit
 unit: $(STAMP) ## Tests that start no server
 	pytest tests/unit
 
 .PHONY: test
-test: lint servers ## Everything: lint, then all tests against the real servers
+test: lint servers helm ## Everything: lint, then all tests against the real servers
 	pytest
 
 .PHONY: demo
@@ -65,8 +71,9 @@ down: $(STAMP) ## Stop what `make up` started
 	@python -m e2e.rig down
 
 .PHONY: crds
-crds: $(STAMP) ## Generate crds/ from the models
+crds: $(STAMP) ## Generate crds/ and the chart's copy from the models
 	python -m invocation_operator crds --write crds
+	python -m invocation_operator crds --write $(CHART)/files/crds
 
 .PHONY: lock
 lock: $(STAMP) ## Recompile requirements/*.txt from pyproject.toml

@@ -1,4 +1,4 @@
-"""`python -m e2e.rig tools|up|down|status`, the other half of the Makefile."""
+"""`python -m e2e.rig tools|helm|up|down|status`, the other half of the Makefile."""
 
 import argparse
 import sys
@@ -11,8 +11,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m e2e.rig", description=__doc__)
     parser.add_argument(
         "what",
-        choices=["tools", "up", "down", "status"],
-        help="tools: build or install the servers; up: start them and leave them running; down: stop exactly those",
+        choices=["tools", "helm", "up", "down", "status"],
+        help="tools: build or install the servers; helm: build Helm, which only the chart's tests need; "
+        "up: start the servers and leave them running; down: stop exactly those",
     )
     what = parser.parse_args().what
     try:
@@ -21,6 +22,8 @@ def main() -> int:
             for version in (NEWEST, OLDEST):
                 toolchain.engine(version)
             toolchain.kubectl()
+        elif what == "helm":
+            toolchain.helm()
         elif what == "status":
             standing = Standing()
             print("\n".join(standing.lines()) if standing.processes else "nothing is up")

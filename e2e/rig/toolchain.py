@@ -2,9 +2,10 @@
 
 The control plane is taken from `KUBEBUILDER_ASSETS` (the convention of envtest)
 as far as that directory has it; the rest is built from the pinned Go module in
-`e2e/controlplane`. The engine comes from npm, by the lock files in `e2e/engine`.
-Both land in a cache outside the checkout, complete or not at all, and two
-callers never build the same thing twice.
+`e2e/controlplane`, and Helm from the one in `e2e/helm`. The engine comes from
+npm, by the lock files in `e2e/engine`. All land in a cache outside the
+checkout, complete or not at all, and two callers never build the same thing
+twice.
 """
 
 import contextlib
@@ -17,13 +18,15 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 KUBERNETES = "1.37.2"
+HELM = "4.3.1"
 _MODULE = ROOT / "e2e" / "controlplane"
+_HELM_MODULE = ROOT / "e2e" / "helm"
 _ENGINES = ROOT / "e2e" / "engine"
 _BINARIES = ("etcd", "kube-apiserver", "kube-controller-manager")
 _PACKAGES = ("./etcd", "k8s.io/kubernetes/cmd/kube-apiserver", "k8s.io/kubernetes/cmd/kube-controller-manager")
@@ -88,13 +91,30 @@ def kubectl() -> Path:
     return Path(found)
 
 
+def helm() -> Path:
+    """The binary that `HELM` names, else the pinned one; builds it if it is not there (about 4 minutes when cold)."""
+    if named := os.environ.get("HELM"):
+        given = shutil.which(named)
+        if given is None:
+            raise MissingToolError(f"HELM={named} cannot be run: correct or unset it")
+        return Path(given)
+    go = _needed("go", "Go 1.26 or newer builds Helm (or point HELM at a built one)")
+    files = (_HELM_MODULE / "go.mod", _HELM_MODULE / "go.sum")
+    digest = _digest(*files, extra=_go_version(go, _HELM_MODULE))
+    return _once(cache() / "helm" / digest, lambda into: _build_helm(go, into)) / "helm"
+
+
 def _built_control_plane() -> Path:
     go = _needed("go", "Go 1.26 or newer builds the control plane (or point KUBEBUILDER_ASSETS at a built one)")
-    version = subprocess.run(
-        [go, "env", "GOVERSION"], cwd=_MODULE, check=True, capture_output=True, text=True
-    ).stdout.strip()
-    digest = _digest(_MODULE / "go.mod", _MODULE / "go.sum", _MODULE / "etcd" / "main.go", extra=version)
+    files = (_MODULE / "go.mod", _MODULE / "go.sum", _MODULE / "etcd" / "main.go")
+    digest = _digest(*files, extra=_go_version(go, _MODULE))
     return _once(cache() / "controlplane" / digest, lambda into: _build_control_plane(go, into))
+
+
+def _go_version(go: str, module: Path) -> str:
+    """The Go that builds `module`: its go.mod may ask for another one than is installed."""
+    asked = subprocess.run([go, "env", "GOVERSION"], cwd=module, check=True, capture_output=True, text=True)
+    return asked.stdout.strip()
 
 
 def _build_control_plane(go: str, into: Path) -> None:
@@ -104,8 +124,20 @@ def _build_control_plane(go: str, into: Path) -> None:
         f"-X k8s.io/component-base/version.{name}={value}"
         for name, value in {"gitVersion": f"v{KUBERNETES}", "gitMajor": major, "gitMinor": minor}.items()
     )
+    what = f"building the Kubernetes {KUBERNETES} control plane (about 10 minutes the first time)"
+    _go_build(what, go, _MODULE, stamp, into, _PACKAGES)
+
+
+def _build_helm(go: str, into: Path) -> None:
+    # Only the releases of Helm are stamped; what it takes for the oldest Kubernetes it reads from its build info.
+    stamp = f"-X helm.sh/helm/v4/internal/version.version=v{HELM}"
+    what = f"building Helm {HELM} (about 4 minutes the first time)"
+    _go_build(what, go, _HELM_MODULE, stamp, into, ("helm.sh/helm/v4/cmd/helm",))
+
+
+def _go_build(what: str, go: str, module: Path, stamp: str, into: Path, packages: Sequence[str]) -> None:
     _run(
-        f"building the Kubernetes {KUBERNETES} control plane (about 10 minutes the first time)",
+        what,
         [
             go,
             "build",
@@ -115,9 +147,9 @@ def _build_control_plane(go: str, into: Path) -> None:
             f"-ldflags=-s -w {stamp}",
             "-o",
             f"{into}/",
-            *_PACKAGES,
+            *packages,
         ],
-        cwd=_MODULE,
+        cwd=module,
         env={"CGO_ENABLED": "0", "GOFLAGS": ""},
     )
 
