@@ -1,0 +1,198 @@
+"""What the chart makes of its values, without a cluster."""
+
+import tomllib
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import yaml
+
+from e2e.rig.helm import CHART, Helm
+from e2e.rig.toolchain import ROOT
+
+Object = dict[str, Any]
+
+SEVERAL = {"scope": "namespaces", "watchNamespaces": ["shop", "123"], "trustedEngineNamespaces": ["platform", "shop"]}
+EVERYTHING = {
+    **SEVERAL,
+    "crds": {"keep": False},
+    "image": {"repository": "registry.example/op", "digest": "sha256:" + "0" * 64},
+    "imagePullSecrets": [{"name": "pull"}],
+    "serviceAccount": {"annotations": {"example.com/number": "1"}},
+    "podLabels": {"team": "a", "app.kubernetes.io/name": "not-yours"},
+    "podAnnotations": {"example.com/yes": "true"},
+    "nodeSelector": {"disk": "ssd"},
+    "tolerations": [{"key": "k", "operator": "Exists"}],
+    "affinity": {"nodeAffinity": {}},
+    "resources": {"limits": {"cpu": 1}},
+    "fullnameOverride": "operator",
+}
+TABLE = [
+    pytest.param({}, id="defaults"),
+    pytest.param(SEVERAL, id="several namespaces"),
+    pytest.param(EVERYTHING, id="everything set"),
+    pytest.param({"crds": {"enabled": False}, "serviceAccount": {"create": False, "name": "mine"}}, id="little of it"),
+]
+
+
+def only(objects: list[Object], kind: str) -> Object:
+    (found,) = (obj for obj in objects if obj["kind"] == kind)
+    return found
+
+
+def container(objects: list[Object]) -> Object:
+    (found,) = only(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+    return found
+
+
+def environment(objects: list[Object]) -> dict[str, Any]:
+    return {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in container(objects)["env"]}
+
+
+@pytest.mark.parametrize("values", TABLE)
+def test_chart_lint_is_strict_and_clean(helm: Helm, values: Mapping[str, Any]) -> None:
+    assert "0 chart(s) failed" in helm.lint(values)
+
+
+@pytest.mark.parametrize("values", TABLE)
+def test_chart_objects_say_whose_they_are(helm: Helm, values: Mapping[str, Any]) -> None:
+    objects = helm.template(values)
+    assert len(objects) == len({(o["kind"], o["metadata"].get("namespace"), o["metadata"]["name"]) for o in objects})
+    for obj in objects:
+        labels = obj["metadata"]["labels"]
+        assert labels["app.kubernetes.io/instance"] == "op"
+        assert labels["app.kubernetes.io/managed-by"] == "Helm"
+        clusterwide = obj["kind"] in {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
+        assert ("namespace" in obj["metadata"]) is not clusterwide, obj["kind"]
+
+
+def test_chart_version_is_the_package_version() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    package = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert chart["version"] == chart["appVersion"] == package
+
+
+def test_chart_crds_are_the_repositorys() -> None:
+    ours, copies = ({file.name: file.read_bytes() for file in path.glob("*")} for path in CRD_FOLDERS)
+    assert ours
+    assert copies == ours, "run `make crds`"
+
+
+CRD_FOLDERS = (ROOT / "crds", CHART / "files" / "crds")
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_chart_crds_rendered_differ_only_in_labels_and_keep(helm: Helm, keep: bool) -> None:
+    rendered = {
+        obj["metadata"]["name"]: obj
+        for obj in helm.template({"crds": {"keep": keep}})
+        if obj["kind"] == "CustomResourceDefinition"
+    }
+    originals = [yaml.safe_load(file.read_text()) for file in sorted(CRD_FOLDERS[1].glob("*.yaml"))]
+    assert len(rendered) == len(originals)
+    for original in originals:
+        obj = rendered[original["metadata"]["name"]]
+        del obj["metadata"]["labels"]
+        if keep:
+            original["metadata"]["annotations"]["helm.sh/resource-policy"] = "keep"
+        assert obj == original
+
+
+def test_chart_crds_disabled_are_left_out(helm: Helm) -> None:
+    kinds = {obj["kind"] for obj in helm.template({"crds": {"enabled": False}})}
+    assert kinds == {"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "Deployment"}
+
+
+@pytest.mark.parametrize("values", TABLE)
+def test_chart_pod_is_restricted(helm: Helm, values: Mapping[str, Any]) -> None:
+    pod = only(helm.template(values), "Deployment")["spec"]["template"]["spec"]
+    (operator,) = pod["containers"]
+    assert pod["securityContext"] == {
+        "runAsNonRoot": True,
+        "runAsUser": 65532,
+        "runAsGroup": 65532,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert operator["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert operator["resources"]["limits"]["memory"]
+
+
+def test_chart_pod_never_overlaps_with_its_successor(helm: Helm) -> None:
+    deployment = only(helm.template(), "Deployment")["spec"]
+    assert (deployment["replicas"], deployment["strategy"]) == (1, {"type": "Recreate"})
+
+
+def test_chart_probes_ask_the_health_port(helm: Helm) -> None:
+    operator = container(helm.template({"ports": {"health": 18081, "metrics": 19090}}))
+    assert operator["ports"] == [
+        {"name": "metrics", "containerPort": 19090},
+        {"name": "health", "containerPort": 18081},
+    ]
+    assert operator["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "health"}
+    assert operator["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "health"}
+
+
+def test_chart_options_by_default(helm: Helm) -> None:
+    assert environment(helm.template()) == {
+        "INVOCATION_OPERATOR_OPERATOR_NAMESPACE": {"fieldRef": {"fieldPath": "metadata.namespace"}},
+        "INVOCATION_OPERATOR_CLUSTER_DOMAIN": "cluster.local",
+        "INVOCATION_OPERATOR_METRICS_PORT": "9090",
+        "INVOCATION_OPERATOR_HEALTH_PORT": "8081",
+        "INVOCATION_OPERATOR_LOG_FORMAT": "json",
+        "INVOCATION_OPERATOR_LOG_LEVEL": "info",
+    }
+
+
+def test_chart_options_follow_the_values(helm: Helm) -> None:
+    values = {**SEVERAL, "clusterDomain": "k8s.example", "logging": {"level": "debug", "format": "console"}}
+    options = environment(helm.template(values))
+    assert options["INVOCATION_OPERATOR_NAMESPACES"] == '["shop","123"]'
+    assert options["INVOCATION_OPERATOR_TRUSTED_ENGINE_NAMESPACES"] == '["platform","shop"]'
+    assert options["INVOCATION_OPERATOR_CLUSTER_DOMAIN"] == "k8s.example"
+    assert options["INVOCATION_OPERATOR_LOG_LEVEL"] == "debug"
+    assert options["INVOCATION_OPERATOR_LOG_FORMAT"] == "console"
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        ({}, "restate-invocation-operator:0.1.0"),
+        ({"repository": "registry.example:5000/op", "tag": "edge"}, "registry.example:5000/op:edge"),
+        ({"tag": "ignored", "digest": f"sha256:{'a' * 64}"}, f"restate-invocation-operator@sha256:{'a' * 64}"),
+    ],
+)
+def test_chart_image(helm: Helm, image: Mapping[str, str], expected: str) -> None:
+    assert container(helm.template({"image": image}))["image"] == expected
+
+
+def test_chart_labels_of_the_pod_cannot_break_its_selector(helm: Helm) -> None:
+    deployment = only(helm.template(EVERYTHING), "Deployment")["spec"]
+    labels = deployment["template"]["metadata"]["labels"]
+    assert labels["team"] == "a"
+    assert deployment["selector"]["matchLabels"].items() <= labels.items()
+
+
+@pytest.mark.parametrize("scope", [{}, SEVERAL])
+def test_chart_existing_service_account_is_bound_and_not_made(helm: Helm, scope: Mapping[str, Any]) -> None:
+    objects = helm.template({**scope, "serviceAccount": {"create": False, "name": "mine"}})
+    assert not [obj for obj in objects if obj["kind"] == "ServiceAccount"]
+    assert only(objects, "Deployment")["spec"]["template"]["spec"]["serviceAccountName"] == "mine"
+    subjects = [subject for obj in objects for subject in obj.get("subjects", ())]
+    assert subjects
+    assert all(subject == {"kind": "ServiceAccount", "name": "mine", "namespace": "op-system"} for subject in subjects)
+
+
+def test_chart_two_releases_of_one_name_share_no_object(helm: Helm) -> None:
+    seen: set[tuple[str, str, str]] = set()
+    for namespace, watched in (("one", "shop"), ("two", "bank")):
+        values = {"scope": "namespaces", "watchNamespaces": [watched, "common"], "crds": {"enabled": False}}
+        keys = {
+            (obj["kind"], obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
+            for obj in helm.template(values, namespace=namespace)
+        }
+        assert not keys & seen
+        seen |= keys
