@@ -41,7 +41,8 @@ def only(objects: list[Object], kind: str) -> Object:
 
 
 def container(objects: list[Object]) -> Object:
-    (found,) = only(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+    containers: list[Object] = only(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+    (found,) = containers
     return found
 
 
