@@ -123,6 +123,12 @@ REJECTED: list[tuple[str, Target, str]] = [
     ("an empty alternative matches everything", {"services": ["a"], "anyOf": [{}]}, "at least 1 properties"),
     ("an empty exclusion leaves nothing", {"services": ["a"], "not": {}}, "at least 1 properties"),
     ("an empty failure message", {"services": ["a"], "failureMessage": ""}, "at least 1 chars"),
+    ("a path for a handler", {"services": ["a"], "handlers": ["checkout/pay"]}, "a path is no name"),
+    (
+        "a path for a service, where it would leave nothing out",
+        {"services": ["a"], "not": {"services": ["a/b"]}},
+        "a path is no name",
+    ),
     ("an unknown status", {"services": ["a"], "statuses": ["Stuck"]}, 'supported values: "Pending"'),
     ("an unknown outcome", {"services": ["a"], "outcomes": ["Lost"]}, 'supported values: "Succeeded"'),
     ("statuses are CamelCase", {"services": ["a"], "statuses": ["backing-off"]}, "supported values"),

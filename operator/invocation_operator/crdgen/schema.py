@@ -112,7 +112,8 @@ def default_of(field: FieldInfo) -> Any:
 
 def _field_schema(model: type[Model], name: str, field: FieldInfo, *, with_default: bool) -> Schema:
     schema = _type_schema(field.annotation, list(field.metadata))
-    described: Schema = {"type": schema.pop("type"), "description": _description(field)}
+    description = " ".join(part for part in (_description(model, field), _values(schema)) if part)
+    described: Schema = {"type": schema.pop("type"), "description": description}
     if field_name(name, field) in nullable_fields(model):
         described["nullable"] = True
     default = default_of(field)
@@ -121,13 +122,20 @@ def _field_schema(model: type[Model], name: str, field: FieldInfo, *, with_defau
     return described | {key: value for key, value in schema.items() if key != "description"}
 
 
-def _description(field: FieldInfo) -> str:
+def _description(model: type[Model], field: FieldInfo) -> str:
+    """Return a field's docstring, with its default where a person can set it: ``kubectl explain`` shows no defaults."""
     text = paragraph(field.description)
     default = default_of(field)
-    if default is None or "default" in text.lower():
+    if default is None or not model.preserve_unknown or "default" in text.lower():
         return text
     shown = str(default).lower() if isinstance(default, bool) else str(default)
     return f"{text} Default: `{shown}`."
+
+
+def _values(schema: Schema) -> str:
+    """Return the possible values of a list's items, which ``kubectl explain`` shows for plain fields only."""
+    values = schema.get("items", {}).get("enum", ())
+    return f"Values: {', '.join(f'`{value}`' for value in values)}." if values else ""
 
 
 def _type_schema(annotation: Any, metadata: list[Any]) -> Schema:

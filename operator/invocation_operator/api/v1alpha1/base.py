@@ -142,6 +142,14 @@ _DURATION_SHAPE = DURATION_PATTERN.replace(r"[ \t\n\f\r]", r"\s")
 """The same in RE2, and shorter: a CRD carries it once for each duration."""
 
 
+# A rule and no pattern: a pattern's error shows the pattern, and this one is longer than a screen.
+DURATION_RULE = Rule(
+    rf"self.matches(r'{_DURATION_SHAPE}') && !self.matches(r',\s*$')",
+    message="not a duration: write 30s, 15m, 1d12h or PT15M; no sign, no months or years, units from the largest "
+    "to the smallest",
+)
+
+
 def _checked_duration(text: str) -> str:
     parse_duration(text)
     return text
@@ -151,12 +159,7 @@ Duration = Annotated[
     str,
     StringConstraints(min_length=1, max_length=64),
     AfterValidator(_checked_duration),
-    # A rule and no pattern: a pattern's error shows the pattern, and this one is longer than a screen.
-    Rule(
-        rf"self.matches(r'{_DURATION_SHAPE}') && !self.matches(r',\s*$')",
-        message="not a duration: write 30s, 15m, 1d12h or PT15M; no sign, no months or years, units from the largest "
-        "to the smallest",
-    ),
+    DURATION_RULE,
 ]
 """A length of time such as ``30s``, ``15m``, ``1d12h`` or ISO 8601 ``PT15M``; no sign, no months or years."""
 

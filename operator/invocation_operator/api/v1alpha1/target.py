@@ -36,7 +36,12 @@ class CompletionOutcome(StrEnum):
     KILLED = "Killed"
 
 
-NamePattern = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^*]+\*?$")]
+NamePattern = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=256, pattern=r"^[^*]+\*?$"),
+    # No name holds a slash, so a path would match nothing, and below `not` leave nothing out.
+    Rule("!self.contains('/')", message="a path is no name: give the service (checkout) and the handler (pay) apart"),
+]
 """An exact name, or a prefix when it ends in `*`. A bare `*` is refused."""
 Key = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 DeploymentId = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^dp_[0-9A-Za-z]+$")]

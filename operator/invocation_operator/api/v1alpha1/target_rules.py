@@ -66,7 +66,7 @@ def statuses_rule(actions: tuple[str, ...], possible: tuple[str, ...], advice: s
         f"!(self.action in {one_of(actions)}) || ("
         f"(!has(self.target.statuses) || self.target.{fits}) && "
         f"(!has(self.target.anyOf) || self.target.anyOf.all(branch, !has(branch.statuses) || branch.{fits})))",
-        message=f"{' and '.join(actions)} can only apply to {', '.join(possible)}: {advice}",
+        message=f"{', '.join(actions)} can only apply to {', '.join(possible)}: {advice}",
         field_path=".target",
     )
 
