@@ -25,6 +25,7 @@ class Helm:
     """Commands against the cluster of `kubeconfig`; without one only those that need no cluster."""
 
     def __init__(self, home: Path, kubeconfig: Path | None = None, *, chart: Path = CHART) -> None:
+        self._binary = toolchain.helm()
         self._home = home
         self._kubeconfig = kubeconfig
         self._chart = chart
@@ -35,7 +36,7 @@ class Helm:
         homes = {f"HELM_{kind}_HOME": str(self._home / kind.lower()) for kind in ("CACHE", "CONFIG", "DATA")}
         given = [] if values is None else ["--values", "-"]
         done = subprocess.run(
-            [str(toolchain.helm()), *map(str, args), *given],
+            [str(self._binary), *map(str, args), *given],
             input=json.dumps(values or {}),
             env={"PATH": os.environ["PATH"], "HOME": str(self._home), "KUBECONFIG": kubeconfig, **homes},
             capture_output=True,

@@ -82,16 +82,18 @@ WRITE = ("create", "update", "patch", "delete", "deletecollection")
 
 CLUSTERWIDE_MAY = [
     (READ, f"invocationactions.{OPS}", EVERYWHERE),
-    (("get", "update", "patch"), f"invocationactions.{OPS}/status", SERVED),
+    (("patch",), f"invocationactions.{OPS}/status", SERVED),
     (READ, f"restateengines.{OPS}", EVERYWHERE),
-    (("get", "update", "patch"), f"restateengines.{OPS}/status", SERVED),
+    (("patch",), f"restateengines.{OPS}/status", SERVED),
     (("create",), "events", SERVED),
+    (("get", "create", "delete"), "configmaps", SERVED),
     (("get",), "secrets", SERVED),
-    (READ, "namespaces", EVERYWHERE),
+    (("get",), "namespaces", EVERYWHERE),
     (READ, "customresourcedefinitions.apiextensions.k8s.io", EVERYWHERE),
     (("get",), "restatecloudenvironments.restate.dev", EVERYWHERE),
-    (("get", "create"), f"invocationrecords.{OPS}", OWN),
-    (("get", "update", "patch"), f"invocationrecords.{OPS}/status", OWN),
+    (("get", "list", "create", "delete"), f"invocationrecords.{OPS}", OWN),
+    (("update",), f"invocationrecords.{OPS}/status", OWN),
+    (("get", "create", "delete"), "configmaps", OWN),
 ]
 NEVER = [
     # A specification is the users' alone, and so is its fate.
@@ -103,7 +105,9 @@ NEVER = [
     # The audit trail is the operator's own namespace's.
     ((*READ, *WRITE), f"invocationrecords.{OPS}", SERVED),
     (("list", "watch"), f"invocationrecords.{OPS}", EVERYWHERE),
-    (("deletecollection",), f"invocationrecords.{OPS}", OWN),
+    (("update", "patch", "deletecollection"), f"invocationrecords.{OPS}", OWN),
+    # Planned sets are immutable.
+    (("list", "watch", "update", "patch", "deletecollection"), "configmaps", SERVED),
     # Nothing that leads to more rights or to other people's work.
     ((*WRITE, "escalate", "bind"), "clusterroles.rbac.authorization.k8s.io", EVERYWHERE),
     ((*WRITE, "escalate", "bind"), "roles.rbac.authorization.k8s.io", OWN),
@@ -122,15 +126,18 @@ NEVER = [
 ]
 NARROW_MAY = [
     (READ, f"invocationactions.{OPS}", SERVED),
-    (("get", "update", "patch"), f"invocationactions.{OPS}/status", SERVED),
+    (("patch",), f"invocationactions.{OPS}/status", SERVED),
     (READ, f"restateengines.{OPS}", SERVED),
-    (("get", "update", "patch"), f"restateengines.{OPS}/status", SERVED),
+    (("patch",), f"restateengines.{OPS}/status", SERVED),
     (("create",), "events", SERVED),
+    (("get", "create", "delete"), "configmaps", SERVED),
     (("get",), "secrets", SERVED),
     # The engine named `default` beside the operator.
     (READ, f"restateengines.{OPS}", "narrow-system"),
     (("get",), "secrets", "narrow-system"),
-    (("get", "create"), f"invocationrecords.{OPS}", "narrow-system"),
+    (("get", "list", "create", "delete"), f"invocationrecords.{OPS}", "narrow-system"),
+    (("update",), f"invocationrecords.{OPS}/status", "narrow-system"),
+    (("get", "create", "delete"), "configmaps", "narrow-system"),
     (("get",), "restatecloudenvironments.restate.dev", EVERYWHERE),
 ]
 NARROW_NEVER = [
@@ -141,6 +148,8 @@ NARROW_NEVER = [
     (("create",), "events", OTHER),
     (("get",), "secrets", OTHER),
     (("get",), "secrets", OWN),
+    (("get", "create", "delete"), "configmaps", OTHER),
+    (("get", "create", "delete"), "configmaps", OWN),
     (READ, "namespaces", EVERYWHERE),
     (READ, "customresourcedefinitions.apiextensions.k8s.io", EVERYWHERE),
     (READ, f"invocationrecords.{OPS}", OWN),

@@ -145,6 +145,7 @@ def test_chart_options_by_default(helm: Helm) -> None:
         "INVOCATION_OPERATOR_HEALTH_PORT": "8081",
         "INVOCATION_OPERATOR_LOG_FORMAT": "json",
         "INVOCATION_OPERATOR_LOG_LEVEL": "info",
+        "INVOCATION_OPERATOR_SHUTDOWN_SECONDS": "20",
     }
 
 

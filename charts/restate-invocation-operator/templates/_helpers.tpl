@@ -62,17 +62,23 @@ would be given rights to everything instead.
 {{- end }}
 {{- end }}
 
-{{/* Rights in each namespace that is served: read the specifications, write their statuses and tell what happened. */}}
+{{/*
+Rights in each namespace that is served: read the specifications, write their statuses, tell what happened, and keep
+previews that are too large for a status in ConfigMaps that belong to their action.
+*/}}
 {{- define "operator.rules.actions" -}}
 - apiGroups: [ops.restate.dev]
   resources: [invocationactions]
   verbs: [get, list, watch]
 - apiGroups: [ops.restate.dev]
   resources: [invocationactions/status]
-  verbs: [get, update, patch]
+  verbs: [patch]
 - apiGroups: [""]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [create]
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get, create, delete]
 {{- end }}
 
 {{/* Rights in each namespace that may hold engines and their credentials, which are read by name and never listed. */}}
@@ -82,7 +88,7 @@ would be given rights to everything instead.
   verbs: [get, list, watch]
 - apiGroups: [ops.restate.dev]
   resources: [restateengines/status]
-  verbs: [get, update, patch]
+  verbs: [patch]
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get]
