@@ -24,9 +24,10 @@ Column = Callable[[InvocationRow], str | None]
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """One filter: an SQL condition, and the same of a row."""
+    """One filter: an SQL condition with the columns it looks at, and the same of a row."""
 
     sql: str
+    columns: tuple[str, ...]
     holds: Callable[[InvocationRow], bool]
 
 
@@ -45,20 +46,20 @@ def filters_of(leaf: FrozenLeaf, *, paused: bool) -> Iterator[Filter]:
     if leaf.min_retries is not None:
         yield _min_retries(leaf.min_retries)
     if leaf.roots_only:
-        yield Filter("coalesce(i.invoked_by, '') <> 'service'", lambda row: row.source != "service")
+        yield Filter("coalesce(i.invoked_by, '') <> 'service'", ("invoked_by",), lambda row: row.source != "service")
 
 
 def status_filter(statuses: Iterable[InvocationStatus]) -> Filter:
     """Return the filter for one of ``statuses``."""
     wanted = frozenset(statuses)
     words = sorted(vocabulary.ENGINE_STATUS[status] for status in wanted)
-    return Filter(_in("i.status", words), lambda row: row.status in wanted)
+    return Filter(_in("i.status", words), ("status",), lambda row: row.status in wanted)
 
 
 def id_filter(ids: Iterable[str]) -> Filter:
     """Return the filter for one of ``ids``, which must be well-formed (one that is not fails the whole query)."""
     wanted = frozenset(ids)
-    return Filter(_in("i.id", sorted(wanted)), lambda row: row.id in wanted)
+    return Filter(_in("i.id", sorted(wanted)), ("id",), lambda row: row.id in wanted)
 
 
 def literal(text: str) -> str:
@@ -80,38 +81,38 @@ def successor(prefix: str) -> str | None:
 
 def _names(leaf: FrozenLeaf) -> Iterator[Filter]:
     patterns: tuple[tuple[tuple[str, ...] | None, str, Column], ...] = (
-        (leaf.services, "i.target_service_name", lambda row: row.service),
-        (leaf.handlers, "i.target_handler_name", lambda row: row.handler),
-        (leaf.invoked_by, "i.invoked_by_service_name", lambda row: row.invoked_by),
+        (leaf.services, "target_service_name", lambda row: row.service),
+        (leaf.handlers, "target_handler_name", lambda row: row.handler),
+        (leaf.invoked_by, "invoked_by_service_name", lambda row: row.invoked_by),
     )
     for values, column, of in patterns:
         if values is not None:
             exact = [value for value in values if not value.endswith("*")]
             yield _text(column, of, exact, [value[:-1] for value in values if value.endswith("*")])
     exact_only: tuple[tuple[tuple[str, ...] | None, str, Column], ...] = (
-        (leaf.keys, "i.target_service_key", lambda row: row.key),
-        (leaf.deployments, "i.pinned_deployment_id", lambda row: row.pinned_deployment_id),
-        (leaf.idempotency_keys, "i.idempotency_key", lambda row: row.idempotency_key),
-        (leaf.scopes, "i.scope", lambda row: row.scope),
-        (leaf.restarted_from, "i.restarted_from", lambda row: row.restarted_from),
+        (leaf.keys, "target_service_key", lambda row: row.key),
+        (leaf.deployments, "pinned_deployment_id", lambda row: row.pinned_deployment_id),
+        (leaf.idempotency_keys, "idempotency_key", lambda row: row.idempotency_key),
+        (leaf.scopes, "scope", lambda row: row.scope),
+        (leaf.restarted_from, "restarted_from", lambda row: row.restarted_from),
     )
     for values, column, of in exact_only:
         if values is not None:
             yield _text(column, of, values, ())
     if leaf.key_prefixes is not None:
-        yield _text("i.target_service_key", lambda row: row.key, (), leaf.key_prefixes)
+        yield _text("target_service_key", lambda row: row.key, (), leaf.key_prefixes)
 
 
 def _text(column: str, of: Column, exact: Iterable[str], prefixes: Iterable[str]) -> Filter:
     equal, begins = frozenset(exact), tuple(prefixes)
-    conditions = [_in(column, sorted(equal))] if equal else []
-    conditions += [_begins(column, prefix) for prefix in begins]
+    conditions = [_in(f"i.{column}", sorted(equal))] if equal else []
+    conditions += [_begins(f"i.{column}", prefix) for prefix in begins]
 
     def holds(row: InvocationRow) -> bool:
         value = of(row)
         return value is not None and (value in equal or value.startswith(begins))
 
-    return Filter(_or(conditions), holds)
+    return Filter(_or(conditions), (column,), holds)
 
 
 def _begins(column: str, prefix: str) -> str:
@@ -122,16 +123,16 @@ def _begins(column: str, prefix: str) -> str:
 
 def _times(leaf: FrozenLeaf) -> Iterator[Filter]:
     bounds: tuple[tuple[datetime | None, str, Callable[[InvocationRow], datetime | None]], ...] = (
-        (leaf.created_before, "i.created_at", lambda row: row.created_at),
-        (leaf.modified_before, "i.modified_at", lambda row: row.modified_at),
-        (leaf.completed_before, "i.completed_at", lambda row: row.completed_at),
+        (leaf.created_before, "created_at", lambda row: row.created_at),
+        (leaf.modified_before, "modified_at", lambda row: row.modified_at),
+        (leaf.completed_before, "completed_at", lambda row: row.completed_at),
     )
     for bound, column, of in bounds:
         if bound is not None:
             yield _before(bound, column, of)
     after = leaf.created_after
     if after is not None:
-        yield Filter(f"i.created_at >= {_instant(after)}", lambda row: row.created_at >= after)
+        yield Filter(f"i.created_at >= {_instant(after)}", ("created_at",), lambda row: row.created_at >= after)
 
 
 def _before(bound: datetime, column: str, of: Callable[[InvocationRow], datetime | None]) -> Filter:
@@ -139,7 +140,7 @@ def _before(bound: datetime, column: str, of: Callable[[InvocationRow], datetime
         value = of(row)
         return value is not None and value < bound
 
-    return Filter(f"{column} < {_instant(bound)}", holds)
+    return Filter(f"i.{column} < {_instant(bound)}", (column,), holds)
 
 
 def _instant(moment: datetime) -> str:
@@ -156,7 +157,11 @@ def _outcomes(outcomes: Iterable[CompletionOutcome]) -> Filter:
         CompletionOutcome.CANCELLED: _in("i.completion_failure", vocabulary.CANCELLED),
         CompletionOutcome.KILLED: _in("i.completion_failure", vocabulary.KILLED),
     }
-    return Filter(_or([conditions[outcome] for outcome in sorted(wanted)]), lambda row: row.outcome in wanted)
+    return Filter(
+        _or([conditions[outcome] for outcome in sorted(wanted)]),
+        ("completion_result", "completion_failure"),
+        lambda row: row.outcome in wanted,
+    )
 
 
 def _failure_codes(codes: Iterable[int], *, paused: bool) -> Filter:
@@ -168,7 +173,7 @@ def _failure_codes(codes: Iterable[int], *, paused: bool) -> Filter:
         return _in(opening, [f"[{code}" for code in sorted(wanted)])
 
     event = f"p.code in ({', '.join(str(code) for code in sorted(wanted))})"
-    return Filter(_by_place(begins, event if paused else None), lambda row: row.failure_code in wanted)
+    return Filter(_by_place(begins, event if paused else None), _FAILURES, lambda row: row.failure_code in wanted)
 
 
 def _failure_message(part: str, *, paused: bool) -> Filter:
@@ -179,7 +184,10 @@ def _failure_message(part: str, *, paused: bool) -> Filter:
         return row.failure_message is not None and part in row.failure_message
 
     event = f"strpos(p.message, {literal(part)}) > 0"
-    return Filter(_by_place(contains, event if paused else None), holds)
+    return Filter(_by_place(contains, event if paused else None), _FAILURES, holds)
+
+
+_FAILURES = ("status", "completion_failure", "last_failure")
 
 
 def _by_place(condition: Callable[[str], str], event: str | None) -> str:
@@ -204,6 +212,7 @@ def _min_retries(least: int) -> Filter:
     return Filter(
         f"((i.status = 'backing-off' and i.retry_count >= {least}) or "
         f"(i.status not in ('backing-off', 'paused') and i.retry_count > {least}))",
+        ("status", "retry_count"),
         holds,
     )
 

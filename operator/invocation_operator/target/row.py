@@ -17,7 +17,7 @@ from invocation_operator.values.times import parse_time
 _CODE = re.compile(r"\[([0-9]{1,5})[\] ]")
 
 
-class MalformedRow(ValueError):  # noqa: N818 - a reply that nobody expects, named like its subject
+class MalformedRow(ValueError):
     """A row of the engine's answer that lacks what it must have; nothing may be decided from it."""
 
 

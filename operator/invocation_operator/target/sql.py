@@ -2,12 +2,17 @@
 
 Called by the reconcilers, which send them and read the answers with ``row.row_from_json``. Every value goes through
 ``filters.literal``, ids through ``is_invocation_id``: one malformed id would fail the whole query.
+
+Every column that a condition looks at is asked for as well. The engine (1.6.1 and 1.7.12) panics and drops the
+connection when its optimiser finds a column unneeded that a condition handed to the scan still names, as in
+``a = 1 and (a = 1 or b = 2)``.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from invocation_operator.api.v1alpha1.target import InvocationStatus
-from invocation_operator.target.filters import filters_of, id_filter, literal, status_filter
+from invocation_operator.target.filters import Filter, filters_of, id_filter, literal, status_filter
 from invocation_operator.target.freeze import FrozenLeaf, FrozenTarget
 from invocation_operator.target.vocabulary import UnsupportedFilter
 from invocation_operator.values.ids import is_invocation_id
@@ -77,11 +82,13 @@ def select(
     wanted = _available(columns, scopes_supported=scopes_supported)
     order = "i.created_at, i.id" if frozen.oldest_first else "i.id"
     limits = [n for n in (frozen.limit, limit) if n is not None]
+    condition = _condition(frozen, any_status=any_status)
+    touched = [f"i.{column} is null as no_{column}" for column in condition.columns if column not in wanted]
     return " ".join(
         [
-            f"select {_listed(wanted)}",
+            f"select {', '.join([_listed(wanted), *touched])}",
             _source(frozen, wanted, any_status=any_status),
-            f"where {_condition(frozen, any_status=any_status)}",
+            f"where {condition.sql}",
             f"order by {order}",
             *([f"limit {min(limits)}"] if limits else []),
         ]
@@ -89,14 +96,16 @@ def select(
 
 
 def count_by_status(frozen: FrozenTarget, *, scopes_supported: bool) -> str:
-    """Return the statement for rows ``{status, count}``: what ``frozen`` means, without its limit and, if they were a
-    default, without its statuses (that tells what the default left out).
+    """Return the statement for rows with ``status`` and ``count``: what ``frozen`` means, without its limit and, if they
+    were a default, without its statuses (that tells what the default left out).
     """
     _check_scopes(frozen, scopes_supported=scopes_supported)
     any_status = frozen.statuses_were_defaulted
+    condition = _condition(frozen, any_status=any_status)
+    touched = "".join(f", count(i.{column}) as with_{column}" for column in condition.columns if column != "status")
     return (
-        f"select i.status as status, count(*) as count {_source(frozen, (), any_status=any_status)} "
-        f"where {_condition(frozen, any_status=any_status)} group by i.status order by i.status"
+        f"select i.status as status, count(*) as count{touched} {_source(frozen, (), any_status=any_status)} "
+        f"where {condition.sql} group by i.status order by i.status"
     )
 
 
@@ -153,29 +162,46 @@ def _well_formed(ids: Iterable[str]) -> list[str]:
     return [text for text in ids if is_invocation_id(text)]
 
 
-def _condition(frozen: FrozenTarget, *, any_status: bool) -> str:
+@dataclass(frozen=True, slots=True)
+class _Condition:
+    sql: str
+    columns: tuple[str, ...]
+
+
+def _condition(frozen: FrozenTarget, *, any_status: bool) -> _Condition:
     paused = _looks_into_events(frozen, any_status=any_status)
-    conditions = [] if frozen.ids is None else [id_filter(_well_formed(frozen.ids)).sql]
+    parts = [] if frozen.ids is None else [_plain(id_filter(_well_formed(frozen.ids)))]
     if not any_status:
-        conditions.append(status_filter(frozen.statuses).sql)
-    conditions += [each.sql for each in filters_of(frozen.leaf, paused=paused)]
+        parts.append(_plain(status_filter(frozen.statuses)))
+    parts += [_plain(each) for each in filters_of(frozen.leaf, paused=paused)]
     if frozen.any_of:
-        conditions.append(_some(frozen.any_of, paused=paused))
+        parts.append(_some(frozen.any_of, paused=paused))
     if frozen.excluded is not None:
-        excluded = _leaf(frozen.excluded, paused=paused)
+        excluded = [_leaf(frozen.excluded, paused=paused)]
         if frozen.excluded_any_of:
-            excluded = f"{excluded} and {_some(frozen.excluded_any_of, paused=paused)}"
+            excluded.append(_some(frozen.excluded_any_of, paused=paused))
+        both = _joined(" and ", excluded)
         # Unknown, from a null column, must not drop the row: whatever is not surely excluded stays.
-        conditions.append(f"({excluded}) is not true")
-    return " and ".join(conditions) or "true"
+        parts.append(_Condition(f"({both.sql}) is not true", both.columns))
+    return _joined(" and ", parts)
 
 
-def _leaf(leaf: FrozenLeaf, *, paused: bool) -> str:
-    conditions = [each.sql for each in filters_of(leaf, paused=paused)]
+def _leaf(leaf: FrozenLeaf, *, paused: bool) -> _Condition:
+    parts = [_plain(each) for each in filters_of(leaf, paused=paused)]
     if leaf.statuses is not None:
-        conditions.append(status_filter(leaf.statuses).sql)
-    return " and ".join(conditions) or "true"
+        parts.append(_plain(status_filter(leaf.statuses)))
+    return _joined(" and ", parts)
 
 
-def _some(leaves: Sequence[FrozenLeaf], *, paused: bool) -> str:
-    return "(" + " or ".join(f"({_leaf(leaf, paused=paused)})" for leaf in leaves) + ")"
+def _some(leaves: Iterable[FrozenLeaf], *, paused: bool) -> _Condition:
+    branches = _joined(") or (", [_leaf(leaf, paused=paused) for leaf in leaves])
+    return _Condition(f"(({branches.sql}))", branches.columns)
+
+
+def _plain(each: Filter) -> _Condition:
+    return _Condition(each.sql, each.columns)
+
+
+def _joined(word: str, parts: Sequence[_Condition]) -> _Condition:
+    columns = sorted({column for part in parts for column in part.columns})
+    return _Condition(word.join(part.sql for part in parts) or "true", tuple(columns))

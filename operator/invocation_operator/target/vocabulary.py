@@ -26,5 +26,5 @@ conflict); the words differ by SDK (Python ``cancelled``, TypeScript ``Cancelled
 (restate 1.7.6, ``crates/vqueues/src/lib.rs``) and its UI's."""
 
 
-class UnsupportedFilter(ValueError):  # noqa: N818 - the word is the reason that status shows
+class UnsupportedFilter(ValueError):
     """The engine is too old for a filter of the target; the message names it and what to do."""

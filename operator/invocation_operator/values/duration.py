@@ -125,4 +125,6 @@ def _advice(text: str) -> str:
         return "it has no sign; write how long, such as 30m"
     if _CALENDAR.search(text):
         return "months and years differ in length; write days, such as 30d"
-    return "write 30s, 15m, 1d12h or PT15M (largest unit first, lower case, a fraction only in the last and not in days)"
+    return (
+        "write 30s, 15m, 1d12h or PT15M (largest unit first, lower case, a fraction only in the last and not in days)"
+    )
