@@ -1,4 +1,3 @@
-# ruff: noqa: N818 - named by what happened, as in `except NotFound`
 """What can go wrong between the operator and an engine, told apart by what a caller has to do about it.
 
 Raised by ``engine.client`` only; caught by name in the reconcilers, which turn it into a retry, a condition or the

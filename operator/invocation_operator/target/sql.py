@@ -96,8 +96,8 @@ def select(
 
 
 def count_by_status(frozen: FrozenTarget, *, scopes_supported: bool) -> str:
-    """Return the statement for rows with ``status`` and ``count``: what ``frozen`` means, without its limit and, if they
-    were a default, without its statuses (that tells what the default left out).
+    """Return the statement for rows with ``status`` and ``count``: what ``frozen`` means, without its limit and without
+    statuses that are a default (which tells what the default left out).
     """
     _check_scopes(frozen, scopes_supported=scopes_supported)
     any_status = frozen.statuses_were_defaulted

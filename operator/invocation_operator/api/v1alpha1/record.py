@@ -9,7 +9,15 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, StringConstraints
 
-from invocation_operator.api.v1alpha1.action import ActionProgress, ActionType, Count, Phase, Result
+from invocation_operator.api.v1alpha1.action import (
+    ActionProgress,
+    ActionType,
+    Count,
+    NamedCount,
+    Phase,
+    PlanStatus,
+    Result,
+)
 from invocation_operator.api.v1alpha1.base import (
     Column,
     Condition,
@@ -43,18 +51,18 @@ class RecordSource(Model):
 class RecordPlan(Model):
     """What the run was decided to do, fixed."""
 
-    hash: ShortText
-    """Hash of the plan."""
     total: Count
     """Number of planned invocations."""
-    time: datetime
-    """When the plan was made, on the engine's clock."""
     statement: Annotated[str, StringConstraints(max_length=65536)] | None = None
     """The condition that the engine was asked for, in its SQL."""
+    summary: PlanStatus
+    """What the plan shows."""
     targets: Blob | None = None
     """The planned invocations (id, created_at, status, target), compressed; absent when they are in chunks."""
-    chunks: Annotated[int, Field(ge=0, le=100_000)] = 0
+    chunks: Annotated[int, Field(ge=0, le=1000)] = 0
     """Number of ConfigMaps `<record>-<n>` that hold the planned invocations."""
+    named: Annotated[list[Result] | None, Field(max_length=1000), ListType("atomic")] = None
+    """Named ids that were not planned, and why."""
     first_batch: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """How many of the planned invocations, from the first, may have been asked once this record exists."""
 
@@ -103,14 +111,14 @@ class RecordStatus(Model):
     """One byte per planned invocation, in the order of the plan, compressed: untouched, intended, or its outcome."""
     intent_time: datetime | None = None
     """When the last intent was written, on the engine's clock."""
-    asked: Count = 0
-    """Invocations asked so far."""
     phase: Phase | None = None
     """Where the run stands, or how it ended."""
     progress: ActionProgress | None = None
     """Counts."""
     results: Annotated[list[Result] | None, Field(max_length=50), ListType("atomic")] = None
     """Outcomes of single invocations, what needs attention first."""
+    skipped_reasons: Annotated[list[NamedCount] | None, Field(max_length=20), ListType("map")] = None
+    """Why invocations were skipped."""
     message: Text | None = None
     """How it ended, in a sentence."""
     completion_time: datetime | None = None

@@ -1,0 +1,122 @@
+"""The command ``invocation-operator``: ``run``, ``crds`` and ``version``.
+
+A bad option or an API server that cannot be reached gives one line that says what to do, and exit code 2 or 1.
+"""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from invocation_operator import __version__
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line; ends the process with its exit code."""
+    sys.exit(_dispatch(_parser().parse_args(argv)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="invocation-operator", description="Durable invocations of Restate as GitOps resources."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = commands.add_parser(
+        "run",
+        help="run the operator",
+        description="Run the operator. Every option can be set as INVOCATION_OPERATOR_<OPTION> in the environment.",
+        argument_default=argparse.SUPPRESS,
+    )
+    run.add_argument(
+        "--namespace", dest="namespaces", action="append", metavar="NAME", help="watch only this one; repeatable"
+    )
+    run.add_argument("--operator-namespace", metavar="NAME", help="where records are kept (default: the Pod's own)")
+    run.add_argument("--kubeconfig", metavar="FILE", help="default: the Pod's service account, KUBECONFIG")
+    run.add_argument("--cluster-domain", metavar="DOMAIN", help="DNS domain of the cluster (cluster.local)")
+    run.add_argument(
+        "--trusted-engine-namespace",
+        dest="trusted_engine_namespaces",
+        action="append",
+        metavar="NAME",
+        help="only engines of these namespaces may be used from others; repeatable",
+    )
+    run.add_argument("--metrics-port", metavar="PORT", help="port of /metrics (9090; 0: none)")
+    run.add_argument("--health-port", metavar="PORT", help="port of /healthz and /readyz (8081; 0: none)")
+    run.add_argument("--bind-address", metavar="ADDRESS", help="address of metrics and health (0.0.0.0)")
+    run.add_argument("--log-format", metavar="json|console", help="default: console on a terminal, else json")
+    run.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error (info)")
+    run.add_argument("--shutdown-seconds", metavar="SECONDS", help="time to hand over at the end (20)")
+    run.add_argument("--lease-seconds", metavar="SECONDS", help="silence before another operator takes over (15)")
+    run.add_argument("--call-timeout-seconds", metavar="SECONDS", help="longest call on one invocation (10)")
+    crds = commands.add_parser("crds", help="print, write or check the CRDs")
+    where = crds.add_mutually_exclusive_group()
+    where.add_argument("--write", type=Path, metavar="DIR", help="write them as files")
+    where.add_argument("--check", type=Path, metavar="DIR", help="fail when the files differ from the models")
+    commands.add_parser("version", help="print the version")
+    return parser
+
+
+def _dispatch(options: argparse.Namespace) -> int:
+    match options.command:
+        case "run":
+            chosen = vars(options)
+            chosen.pop("command")
+            return _run(chosen)
+        case "crds":
+            return _crds(options.write, options.check)
+        case _:
+            print(__version__)
+            return 0
+
+
+def _run(chosen: dict[str, Any]) -> int:
+    # Imported here: `crds` and `version` must not pay for the operator's libraries.
+    from pydantic_settings import SettingsError
+
+    from invocation_operator.app import run
+    from invocation_operator.cluster.errors import ClusterError
+    from invocation_operator.observe import logs
+    from invocation_operator.settings import LogFormat, Settings
+
+    try:
+        settings = Settings(**chosen)
+    except ValidationError as error:
+        for problem in error.errors(include_url=False):
+            option = "--" + str(problem["loc"][0]).replace("_", "-") if problem["loc"] else "options"
+            print(f"invocation-operator: {option}: {problem['msg']} (got {problem['input']!r})", file=sys.stderr)
+        return 2
+    except SettingsError as error:
+        print(f"invocation-operator: environment: {error}", file=sys.stderr)
+        return 2
+    json = settings.log_format is LogFormat.JSON if settings.log_format else not sys.stderr.isatty()
+    logs.configure(json=json, level=settings.log_level.value)
+    try:
+        asyncio.run(run(settings))
+    except ClusterError as error:
+        print(f"invocation-operator: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"invocation-operator: cannot serve: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _crds(write: Path | None, check: Path | None) -> int:
+    from invocation_operator import crdgen
+
+    if write is not None:
+        crdgen.write(write)
+        return 0
+    if check is not None:
+        differences = crdgen.check(check)
+        for difference in differences:
+            print(f"invocation-operator: {check}: {difference}; run `make crds`", file=sys.stderr)
+        return 1 if differences else 0
+    print("---\n".join(crdgen.generate().values()), end="")
+    return 0

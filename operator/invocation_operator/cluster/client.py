@@ -1,0 +1,185 @@
+"""A thin client of the Kubernetes API for plain JSON objects, on the official library's asynchronous core.
+
+The library brings configuration, credentials and their refresh; typed models are left out, because every object here is
+either one of our own kinds (parsed by pydantic) or read for a few fields, and the models cost more than the requests.
+Requests are bounded in time; nothing is retried here: what is safe to retry is known by the caller.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote, urlencode
+
+import aiohttp
+from kubernetes.aio import config as kube_config
+from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
+
+from invocation_operator.cluster import errors
+
+REQUEST_TIMEOUT_SECONDS = 15.0
+PAGE = 500
+
+MERGE_PATCH = "application/merge-patch+json"
+JSON = "application/json"
+METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+
+Object = dict[str, Any]
+
+
+class Resource:
+    """Where objects of one kind live: ``/api/v1`` for the core group, ``/apis/GROUP/VERSION`` for others."""
+
+    def __init__(self, plural: str, group: str = "", version: str = "v1") -> None:
+        self.plural = plural
+        self.root = f"/apis/{group}/{version}" if group else f"/api/{version}"
+
+    def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
+        """Return the path of a collection, an object or its subresource."""
+        parts = [self.root]
+        if namespace is not None:
+            parts.append(f"namespaces/{quote(namespace, safe='')}")
+        parts.append(self.plural)
+        if name is not None:
+            parts.append(quote(name, safe=""))
+        if subresource is not None:
+            parts.append(subresource)
+        return "/".join(parts)
+
+
+async def load_configuration(kubeconfig: Path | None) -> Configuration:
+    """Return the library's configuration: from ``kubeconfig`` (or ``KUBECONFIG``), else from the Pod's service account.
+
+    Raises ``ClusterError`` with one line that says what is missing.
+    """
+    configuration = Configuration()
+    try:
+        if kubeconfig is not None:
+            await kube_config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
+        else:
+            try:
+                kube_config.load_incluster_config(client_configuration=configuration)
+            except kube_config.ConfigException:
+                await kube_config.load_kube_config(client_configuration=configuration)
+    except (kube_config.ConfigException, OSError, ValueError) as error:
+        raise errors.ClusterError(f"no Kubernetes configuration: {error}") from error
+    return configuration
+
+
+class KubeClient:
+    """Plain objects in, plain objects out. All methods raise the errors of ``cluster.errors``."""
+
+    def __init__(self, configuration: Configuration, *, connections: int = 64) -> None:
+        configuration.connection_pool_maxsize = connections
+        self._api = ApiClient(configuration)
+        self._host: str = configuration.host
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._api.close()
+
+    async def get(self, resource: Resource, namespace: str | None, name: str, *, metadata_only: bool = False) -> Object:
+        """Return one object, or only its metadata."""
+        accept = METADATA_ONLY if metadata_only else JSON
+        return await self._request("GET", resource.path(namespace, name), accept=accept)
+
+    async def list(
+        self, resource: Resource, namespace: str | None = None, *, label_selector: str | None = None
+    ) -> AsyncIterator[Object]:
+        """Yield all objects, page by page."""
+        more: str | None = ""
+        while more is not None:
+            query = {"limit": str(PAGE)}
+            if label_selector:
+                query["labelSelector"] = label_selector
+            if more:
+                query["continue"] = more
+            page = await self._request("GET", f"{resource.path(namespace)}?{urlencode(query)}")
+            for item in page.get("items", ()):
+                yield item
+            more = page.get("metadata", {}).get("continue") or None
+
+    async def create(self, resource: Resource, namespace: str | None, body: Object) -> Object:
+        """Create an object. Raises ``ObjectExists`` when the name is taken."""
+        return await self._request("POST", resource.path(namespace), body, creating=True)
+
+    async def replace_status(self, resource: Resource, namespace: str, name: str, body: Object) -> Object:
+        """Replace an object's status; ``body`` carries the resourceVersion that was read."""
+        return await self._request("PUT", resource.path(namespace, name, "status"), body)
+
+    async def patch_status(self, resource: Resource, namespace: str, name: str, patch: Object) -> Object:
+        """Merge ``patch`` into an object's status; a ``metadata.uid`` or resourceVersion in it is a precondition."""
+        path = resource.path(namespace, name, "status")
+        return await self._request("PATCH", path, patch, content_type=MERGE_PATCH)
+
+    async def delete(
+        self, resource: Resource, namespace: str | None, name: str, *, resource_version: str | None = None
+    ) -> None:
+        """Delete an object, with ``resource_version`` only as it was read; one that is gone already is fine."""
+        options: Object = {"propagationPolicy": "Background"}
+        if resource_version is not None:
+            options["preconditions"] = {"resourceVersion": resource_version}
+        try:
+            await self._request("DELETE", resource.path(namespace, name), options)
+        except errors.ObjectNotFound:
+            return
+
+    async def version(self) -> Mapping[str, Any]:
+        """Return the API server's version."""
+        return await self._request("GET", "/version")
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        body: Object | None = None,
+        *,
+        accept: str = JSON,
+        content_type: str = JSON,
+        creating: bool = False,
+    ) -> Object:
+        headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": "invocation-operator"}
+        await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+        try:
+            response = await self._api.rest_client.request(
+                method, self._host + path, headers=headers, body=body, _request_timeout=REQUEST_TIMEOUT_SECONDS
+            )
+            text: bytes = await response.read()
+        except (TimeoutError, aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
+            detail = str(error) or type(error).__name__
+            raise errors.ClusterUnavailable(f"{method} {path}: no answer from the API server: {detail}") from error
+        try:
+            answer: Object = json.loads(text) if text else {}
+        except ValueError as error:
+            raise errors.ClusterUnavailable(f"{method} {path}: {response.status}, not JSON") from error
+        if response.status >= 400:
+            raise _error(method, path, response.status, answer, creating=creating)
+        return answer
+
+
+def _error(method: str, path: str, status: int, answer: Object, *, creating: bool) -> errors.ClusterError:
+    message = f"{method} {path}: {status} {answer.get('message', '')}"
+    kind: type[errors.ClusterError]
+    match status:
+        case 401 | 403:
+            kind = errors.Forbidden
+        case 404:
+            kind = errors.ObjectNotFound
+        case 409:
+            kind = errors.ObjectExists if creating and answer.get("reason") == "AlreadyExists" else errors.WriteConflict
+        case 429 | 500 | 502 | 503 | 504:
+            kind = errors.ClusterUnavailable
+        case _:
+            kind = errors.WriteRefused
+    return kind(message)

@@ -1,0 +1,43 @@
+"""What can go wrong between the operator and the Kubernetes API.
+
+::
+
+    ClusterError
+    ├── ClusterUnavailable   no answer, or the API server cannot serve now; may heal, try again
+    ├── ObjectNotFound       404
+    ├── ObjectExists         409 on create
+    ├── WriteConflict        409 on update: somebody else wrote first, read again
+    ├── Forbidden            401 or 403: the operator's own rights are too small
+    └── WriteRefused         4xx: the API server does not accept what was written
+"""
+
+
+class ClusterError(Exception):
+    """Base of all. The message names the object and what the API server said, capped."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message[:512])
+
+
+class ClusterUnavailable(ClusterError):
+    """No answer, or a 429 or 5xx; the write may or may not have been carried out."""
+
+
+class ObjectNotFound(ClusterError):
+    """The object, or its kind, does not exist."""
+
+
+class ObjectExists(ClusterError):
+    """An object of that name exists already."""
+
+
+class WriteConflict(ClusterError):
+    """The object changed since it was read, or is another object of the same name."""
+
+
+class Forbidden(ClusterError):
+    """The operator may not do this; its role lacks a rule."""
+
+
+class WriteRefused(ClusterError):
+    """The API server refused the content."""

@@ -1,0 +1,230 @@
+"""InvocationRecords: the lock behind *once*, the write-ahead ledger, and the audit trail.
+
+Creating the record is the one step that decides who runs: the API server lets exactly one creation of a name succeed.
+A run is worked on by one holder at a time. The holder shows that it is alive by renewing; somebody else takes over
+only after it has watched the same renewal for the whole lease on its *own* clock, so that clocks never need to agree,
+and every write carries the resourceVersion that was read, so that a holder that lost the run cannot write any more.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from invocation_operator.api.v1alpha1.action import Phase
+from invocation_operator.api.v1alpha1.base import API_VERSION
+from invocation_operator.api.v1alpha1.record import RECORD_KIND, RecordSpec, RecordStatus
+from invocation_operator.cluster.client import KubeClient, Object
+from invocation_operator.cluster.errors import ObjectExists, ObjectNotFound, WriteConflict
+from invocation_operator.cluster.resources import RECORDS
+from invocation_operator.cluster.status import dump
+
+TERMINAL = frozenset(
+    {
+        Phase.PLANNED,
+        Phase.SUCCEEDED,
+        Phase.PARTIALLY_FAILED,
+        Phase.FAILED,
+        Phase.REFUSED,
+        Phase.STOPPED,
+        Phase.EXPIRED,
+        Phase.ALREADY_EXECUTED,
+    }
+)
+"""Phases in which nothing more happens without a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """How long the right to work on a run lasts without a renewal, in seconds."""
+
+    seconds: float = 15.0
+    """After this long without a renewal a run may be taken over."""
+
+    @property
+    def renew_seconds(self) -> float:
+        """How often a holder renews."""
+        return self.seconds / 4
+
+    @property
+    def hold_seconds(self) -> float:
+        """A holder that could not renew for this long stops asking: some time before anybody else may start."""
+        return self.seconds * 2 / 3
+
+
+class HoldLost(Exception):
+    """Somebody else holds the run now, or it may be so: nothing more may be asked."""
+
+
+@dataclass(slots=True)
+class Record:
+    """A record as it was last read or written."""
+
+    obj: Object
+    spec: RecordSpec
+    status: RecordStatus
+
+    @property
+    def name(self) -> str:
+        """Name of the record."""
+        return str(self.obj["metadata"]["name"])
+
+    @property
+    def namespace(self) -> str:
+        """Namespace of the record: the operator's."""
+        return str(self.obj["metadata"]["namespace"])
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has ended."""
+        return self.status.phase in TERMINAL
+
+    @property
+    def holder(self) -> str:
+        """Identity of who works on the run; empty when it was let go."""
+        if self.status.observed_generation < 0:
+            return self.spec.holder
+        return self.status.holder or ""
+
+    @classmethod
+    def of(cls, obj: Object) -> "Record":
+        """Parse a record. Raises pydantic's ValidationError."""
+        return cls(obj, RecordSpec.model_validate(obj["spec"]), RecordStatus.model_validate(obj.get("status") or {}))
+
+
+class RecordStore:
+    """Records in the operator's namespace, for one operator process."""
+
+    def __init__(
+        self, client: KubeClient, namespace: str, identity: str, lease: Lease, clock: Callable[[], float]
+    ) -> None:
+        self._client = client
+        self._namespace = namespace
+        self.identity = identity
+        self.lease = lease
+        self._clock = clock
+
+    async def find(self, name: str) -> Record | None:
+        """Return the record of that name, or None."""
+        try:
+            return Record.of(await self._client.get(RECORDS, self._namespace, name))
+        except ObjectNotFound:
+            return None
+
+    async def unfinished(self) -> AsyncIterator[Object]:
+        """Yield the records whose run has not ended."""
+        async for obj in self._client.list(RECORDS, self._namespace):
+            if (obj.get("status") or {}).get("phase") not in TERMINAL:
+                # A list leaves out what each item is.
+                yield {"apiVersion": API_VERSION, "kind": RECORD_KIND.kind, **obj}
+
+    async def create(self, name: str, spec: RecordSpec, labels: dict[str, str]) -> "Hold | None":
+        """Create the record: the lock. None when the name is taken, which means: executed already, or being so."""
+        body: Object = {
+            "apiVersion": API_VERSION,
+            "kind": RECORD_KIND.kind,
+            "metadata": {"name": name, "namespace": self._namespace, "labels": labels},
+            "spec": dump(spec),
+        }
+        try:
+            obj = await self._client.create(RECORDS, self._namespace, body)
+        except ObjectExists:
+            return None
+        return Hold(self._client, Record.of(obj), self.identity, self.lease, self._clock)
+
+    async def take_over(self, record: Record) -> "Hold | None":
+        """Become the holder of an unfinished run. None when somebody else was faster or it moved meanwhile."""
+        hold = Hold(self._client, record, self.identity, self.lease, self._clock)
+        try:
+            await hold.commit(record.status)
+        except HoldLost:
+            return None
+        return hold
+
+    async def discard(self, record: Record) -> None:
+        """Delete the lock of a run that has asked nothing yet, if nobody has touched it since it was read."""
+        try:
+            await self._client.delete(
+                RECORDS, self._namespace, record.name, resource_version=record.obj["metadata"]["resourceVersion"]
+            )
+        except WriteConflict:
+            return
+
+    async def close(self, record: Record, status: RecordStatus) -> None:
+        """Write the end of a run that nobody holds any more. Lost races are fine."""
+        hold = Hold(self._client, record, "", self.lease, self._clock)
+        try:
+            await hold.commit(status)
+        except HoldLost:
+            return
+
+
+class Hold:
+    """The right to work on one run, as long as it is renewed."""
+
+    def __init__(
+        self, client: KubeClient, record: Record, identity: str, lease: Lease, clock: Callable[[], float]
+    ) -> None:
+        self._client = client
+        self.record = record
+        self.lease = lease
+        self._identity = identity
+        self._clock = clock
+        self._renewed = clock()
+        self._lost = False
+        self._writing = asyncio.Lock()
+
+    @property
+    def certain(self) -> bool:
+        """Whether nobody else can hold the run now."""
+        return not self._lost and self._clock() - self._renewed < self.lease.hold_seconds
+
+    async def commit(self, status: RecordStatus, *, release: bool = False) -> None:
+        """Write ``status`` and renew; with ``release`` let the run go.
+
+        Raises ``HoldLost`` when somebody else wrote, and the errors of ``cluster.errors`` when the API server is away:
+        then the write may or may not be there, and the same commit may be repeated.
+        """
+        async with self._writing:
+            if self._lost:
+                raise HoldLost(self.record.name)
+            started = self._clock()
+            metadata = self.record.obj["metadata"]
+            holder = None if release else self._identity
+            full = status.model_copy(
+                update={
+                    "observed_generation": metadata.get("generation", 1),
+                    "holder": holder or None,
+                    "renew_time": datetime.now(UTC),
+                }
+            )
+            body = {**self.record.obj, "status": dump(full)}
+            try:
+                obj = await self._client.replace_status(RECORDS, metadata["namespace"], metadata["name"], body)
+            except WriteConflict:
+                obj = await self._mine_after_all(full)
+            except ObjectNotFound as error:
+                self._lost = True
+                raise HoldLost(self.record.name) from error
+            self.record.obj = obj
+            self.record.status = full
+            self._renewed = started
+
+    async def renew(self) -> None:
+        """Show that the holder is alive."""
+        await self.commit(self.record.status)
+
+    async def _mine_after_all(self, meant: RecordStatus) -> Object:
+        """A conflict is our own when an earlier, unanswered try of the same write went through."""
+        metadata = self.record.obj["metadata"]
+        obj = await self._client.get(RECORDS, metadata["namespace"], metadata["name"])
+        found = RecordStatus.model_validate(obj.get("status") or {})
+        if not self._identity or found.holder != self._identity:
+            self._lost = True
+            raise HoldLost(self.record.name)
+        body = {**obj, "status": dump(meant)}
+        try:
+            return await self._client.replace_status(RECORDS, metadata["namespace"], metadata["name"], body)
+        except WriteConflict as error:
+            self._lost = True
+            raise HoldLost(self.record.name) from error

@@ -1,0 +1,152 @@
+"""The engine's ceilings, checked before the plan (what may be caused at all) and after it (what was matched).
+
+Several RestateEngines can lead to one engine; the guardrails of all of them hold, so the strictest wins. Called by the
+reconcilers of every kind that causes operations.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from invocation_operator.api.v1alpha1.action import ActionSpec
+from invocation_operator.api.v1alpha1.engine import Guardrails, NamespaceGuardrail, Operation
+from invocation_operator.plan import names
+from invocation_operator.plan import refusal as r
+from invocation_operator.plan.operations import caused_operations
+from invocation_operator.plan.refusal import Refusal
+from invocation_operator.plan.selector import selects
+
+
+def check_specification(
+    spec: ActionSpec, guardrails: Sequence[Guardrails], namespace_labels: Mapping[str, str]
+) -> Refusal | None:
+    """Refuse what ``spec`` may not cause, whatever it would match. ``namespace_labels`` are those of its namespace."""
+    caused = caused_operations(spec)
+    for rails in guardrails:
+        refused = (
+            _allowed(caused, rails)
+            or _approval(caused, rails)
+            or _reason(spec, caused, rails)
+            or _not_after(spec, rails)
+            or _namespace(caused, rails, namespace_labels)
+        )
+        if refused is not None:
+            return refused
+    return None
+
+
+def check_plan(
+    services: Iterable[str],
+    descendant_services: Iterable[str],
+    total: int,
+    max_targets: int,
+    guardrails: Sequence[Guardrails],
+    namespace_labels: Mapping[str, str],
+    caused: frozenset[Operation],
+) -> Refusal | None:
+    """Refuse a plan that reaches too much: ``total`` counts descendants too, ``max_targets`` is the run's own limit."""
+    if total > max_targets:
+        return Refusal(
+            r.TOO_MANY_TARGETS,
+            f"{total} invocations would be acted upon, more than spec.limits.maxTargets ({max_targets}); nothing was "
+            "touched. Narrow the target, or raise the limit with a new spec.runId.",
+        )
+    reached = set(services) | set(descendant_services)
+    for rails in guardrails:
+        if rails.max_targets is not None and total > rails.max_targets:
+            return Refusal(
+                r.TOO_MANY_TARGETS,
+                f"{total} invocations would be acted upon (descendants included), more than the engine's guardrail "
+                f"maxTargets ({rails.max_targets}); nothing was touched. Narrow the target.",
+            )
+        protected = names.selected(rails.protected_services or (), reached)
+        if protected:
+            return Refusal(
+                r.PROTECTED_SERVICE,
+                f"the engine protects {_listed(protected)}, which this would act upon (directly or as descendants); "
+                "nothing was touched. Exclude it under spec.target.not.",
+            )
+        outside = _outside(reached, rails, namespace_labels, caused)
+        if outside:
+            return Refusal(
+                r.SERVICE_NOT_ALLOWED,
+                f"the engine's guardrails do not let this namespace act upon {_listed(outside)}; nothing was touched. "
+                "Narrow spec.target.services.",
+            )
+    return None
+
+
+def _allowed(caused: frozenset[Operation], rails: Guardrails) -> Refusal | None:
+    if rails.allowed_actions is None:
+        return None
+    extra = sorted(caused - set(rails.allowed_actions))
+    if not extra:
+        return None
+    return Refusal(
+        r.ACTION_NOT_ALLOWED,
+        f"the engine's guardrails do not allow {_listed(extra)} (an escalation is a Kill, expedite a Resume); allowed: "
+        f"{_listed(sorted(rails.allowed_actions)) or 'nothing'}.",
+    )
+
+
+def _approval(caused: frozenset[Operation], rails: Guardrails) -> Refusal | None:
+    needed = sorted(caused & set(rails.require_approval_for or ()))
+    if not needed:
+        return None
+    return Refusal(
+        r.APPROVAL_UNAVAILABLE,
+        f"the engine's guardrails require an approved plan for {_listed(needed)}, and this version of the operator "
+        "knows no approval yet: nothing is executed.",
+    )
+
+
+def _reason(spec: ActionSpec, caused: frozenset[Operation], rails: Guardrails) -> Refusal | None:
+    needed = sorted(caused & set(rails.require_reason_for or ()))
+    if not needed or (spec.reason or "").strip():
+        return None
+    return Refusal(r.REASON_REQUIRED, f"the engine's guardrails require spec.reason for {_listed(needed)}.")
+
+
+def _not_after(spec: ActionSpec, rails: Guardrails) -> Refusal | None:
+    if not rails.require_not_after or spec.not_after is not None:
+        return None
+    return Refusal(
+        r.NOT_AFTER_REQUIRED,
+        "the engine's guardrails require spec.notAfter: an absolute time past which this never starts, for the day a "
+        "cluster is rebuilt from Git.",
+    )
+
+
+def _namespace(caused: frozenset[Operation], rails: Guardrails, labels: Mapping[str, str]) -> Refusal | None:
+    if rails.namespaces is None:
+        return None
+    entries = _entries(rails.namespaces, labels)
+    if not entries:
+        return Refusal(r.NAMESPACE_NOT_ALLOWED, "the engine's guardrails select no entry for this namespace.")
+    if any(entry.actions is None or caused <= set(entry.actions) for entry in entries):
+        return None
+    return Refusal(
+        r.ACTION_NOT_ALLOWED,
+        f"the engine's guardrails do not let this namespace cause {_listed(sorted(caused))} (an escalation is a Kill, "
+        "expedite a Resume).",
+    )
+
+
+def _outside(
+    reached: set[str], rails: Guardrails, labels: Mapping[str, str], caused: frozenset[Operation]
+) -> list[str]:
+    """Services that no entry for this namespace covers *together with* the operations: entries do not mix."""
+    if rails.namespaces is None:
+        return []
+    fitting = [e for e in _entries(rails.namespaces, labels) if e.actions is None or caused <= set(e.actions)]
+    if any(entry.services is None for entry in fitting):
+        return []
+    patterns = [p for entry in fitting for p in entry.services or ()]
+    return sorted(reached - set(names.selected(patterns, reached)))
+
+
+def _entries(entries: Iterable[NamespaceGuardrail], labels: Mapping[str, str]) -> list[NamespaceGuardrail]:
+    return [entry for entry in entries if selects(entry.selector, labels)]
+
+
+def _listed(words: Sequence[str], most: int = 5) -> str:
+    shown = ", ".join(str(w) for w in words[:most])
+    return shown if len(words) <= most else f"{shown} and {len(words) - most} more"

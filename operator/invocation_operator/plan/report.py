@@ -1,0 +1,149 @@
+"""What a run says of itself: counts, bounded results, the phase it ends in and the sentence for people.
+
+Status stays small at any number of targets: counters are exact, single results are kept up to ``RESULTS`` with what
+needs attention first.
+"""
+
+import heapq
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from invocation_operator.api.v1alpha1.action import (
+    ActionProgress,
+    NamedCount,
+    Outcome,
+    Phase,
+    Result,
+)
+from invocation_operator.plan.build import counts
+from invocation_operator.plan.ledger import Ledger
+from invocation_operator.plan.operation.pausing import LEFT_PAUSED
+
+RESULTS = 50
+REASONS = 20
+TEXT = 256
+
+_ORDER = (
+    Outcome.FAILED,
+    Outcome.AMBIGUOUS,
+    Outcome.UNVERIFIED,
+    Outcome.NO_OP,
+    Outcome.ESCALATED,
+    Outcome.SKIPPED,
+    Outcome.EFFECTIVE,
+    Outcome.ALREADY_DONE,
+)
+_RANK = {outcome: rank for rank, outcome in enumerate(_ORDER)}
+_WORDS = {
+    Outcome.EFFECTIVE: "effective",
+    Outcome.ALREADY_DONE: "already done",
+    Outcome.ESCALATED: "killed after their cancel",
+    Outcome.SKIPPED: "skipped",
+    Outcome.FAILED: "failed",
+    Outcome.AMBIGUOUS: "ambiguous",
+    Outcome.UNVERIFIED: "not verified in time",
+    Outcome.NO_OP: "without effect",
+}
+
+
+@dataclass(slots=True)
+class Findings:
+    """Bounded results of single invocations, and why some were skipped. Counts are the ledger's."""
+
+    redact: bool = False
+    _kept: list[tuple[int, int, int, Result]] = field(default_factory=list)
+    _serial: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def add(self, index: int, result: Result) -> None:
+        """Keep ``result`` if it is among the most important; ``index`` is its place in the plan."""
+        if result.outcome is Outcome.SKIPPED:
+            self.skipped[result.reason or "Unknown"] += 1
+        self._serial += 1
+        # A heap of the worst kept: what is least important (highest rank, latest) is on top and leaves first.
+        entry = (-self._rank(result), -index, -self._serial, self._cut(result))
+        if len(self._kept) < RESULTS:
+            heapq.heappush(self._kept, entry)
+        else:
+            heapq.heappushpop(self._kept, entry)
+
+    def restore(self, results: Sequence[Result], skipped: Sequence[NamedCount]) -> None:
+        """Take in what an earlier holder of the run had kept."""
+        self._kept.clear()
+        for index, result in enumerate(results):
+            self.add(index, result)
+        self.skipped = Counter({count.name: count.count for count in skipped})
+
+    def results(self) -> list[Result]:
+        """Return the kept results, what needs attention first."""
+        return [entry[3] for entry in sorted(self._kept, key=lambda e: (-e[0], -e[1], -e[2]))]
+
+    def skipped_reasons(self) -> list[NamedCount]:
+        """Return why invocations were skipped, most frequent first."""
+        return counts(self.skipped, REASONS)
+
+    @staticmethod
+    def _rank(result: Result) -> int:
+        return -1 if result.reason == LEFT_PAUSED else _RANK[result.outcome]
+
+    def _cut(self, result: Result) -> Result:
+        if result.error is None:
+            return result
+        if self.redact:
+            return result.model_copy(update={"error": None})
+        return result.model_copy(update={"error": result.error[:TEXT]})
+
+
+def progress(ledger: Ledger, named: list[Result]) -> ActionProgress:
+    """Return the counts of the planned invocations and of the ids that were named in vain."""
+    extra = Counter(result.outcome for result in named)
+    total = len(ledger) + len(named)
+    done = ledger.settled + len(named)
+
+    def of(outcome: Outcome) -> int:
+        return ledger.count(outcome) + extra[outcome]
+
+    return ActionProgress(
+        total=total,
+        done=done,
+        percent=100 if not total else done * 100 // total,
+        summary=f"{done}/{total}",
+        effective=of(Outcome.EFFECTIVE),
+        already_done=of(Outcome.ALREADY_DONE),
+        escalated=of(Outcome.ESCALATED),
+        skipped=of(Outcome.SKIPPED),
+        no_op=of(Outcome.NO_OP),
+        unverified=of(Outcome.UNVERIFIED),
+        ambiguous=of(Outcome.AMBIGUOUS),
+        failed=of(Outcome.FAILED),
+    )
+
+
+def bad(counted: ActionProgress) -> int:
+    """Return how many did not end as they should."""
+    return counted.failed + counted.ambiguous + counted.unverified + counted.no_op
+
+
+def final_phase(counted: ActionProgress) -> Phase:
+    """Return the phase of a run that reached every planned invocation."""
+    if not bad(counted):
+        return Phase.SUCCEEDED
+    good = counted.effective + counted.already_done + counted.escalated
+    return Phase.PARTIALLY_FAILED if good else Phase.FAILED
+
+
+def sentence(counted: ActionProgress) -> str:
+    """Return the counts as a sentence: ``3 effective, 1 skipped``."""
+    numbers = {
+        Outcome.EFFECTIVE: counted.effective,
+        Outcome.ALREADY_DONE: counted.already_done,
+        Outcome.ESCALATED: counted.escalated,
+        Outcome.SKIPPED: counted.skipped,
+        Outcome.FAILED: counted.failed,
+        Outcome.AMBIGUOUS: counted.ambiguous,
+        Outcome.UNVERIFIED: counted.unverified,
+        Outcome.NO_OP: counted.no_op,
+    }
+    parts = [f"{number} {_WORDS[outcome]}" for outcome, number in numbers.items() if number]
+    return ", ".join(parts) or "nothing to do"

@@ -1,0 +1,82 @@
+"""Planned invocations: the fixed set of a run, and the compact text it is kept in.
+
+The set is written before the first call and read again after a crash, so the text carries a version and every entry the
+identity ``(id, created_at)``: after a purge, the same key gives the same id again.
+"""
+
+import base64
+import json
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from invocation_operator.api.v1alpha1.target import InvocationStatus
+
+_VERSION = 1
+_STATUSES = tuple(InvocationStatus)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+LABEL_LIMIT = 256
+"""Characters of ``Service/key/handler`` that are kept for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One invocation of a plan. ``label`` is ``Service/handler`` or ``Service/key/handler``, cut to fit."""
+
+    id: str
+    created_at: datetime
+    status: InvocationStatus
+    label: str
+
+
+class DamagedSet(ValueError):
+    """The kept text of a planned set cannot be read; a run that depends on it must not go on."""
+
+
+def label(service: str, handler: str, key: str | None, *, redact_key: bool = False, most: int = LABEL_LIMIT) -> str:
+    """Return ``Service/handler`` or ``Service/key/handler``; a key is shortened first when it does not fit."""
+    if key is None:
+        return f"{service}/{handler}"[:most]
+    shown = "…" if redact_key else key
+    room = max(1, min(128, most - len(service) - len(handler) - 2))
+    if len(shown) > room:
+        shown = shown[: room - 1] + "…"
+    return f"{service}/{shown}/{handler}"[:most]
+
+
+def encode(targets: Iterable[Planned]) -> str:
+    """Return the kept text of ``targets``: JSON, compressed, base64; about 45 characters for each."""
+    labels: dict[str, int] = {}
+    entries = [
+        [
+            t.id,
+            (t.created_at - _EPOCH) // _MICROSECOND,
+            _STATUSES.index(t.status),
+            labels.setdefault(t.label, len(labels)),
+        ]
+        for t in targets
+    ]
+    text = json.dumps(
+        {"v": _VERSION, "labels": list(labels), "set": entries}, separators=(",", ":"), ensure_ascii=False
+    )
+    return base64.b64encode(zlib.compress(text.encode(), 6)).decode()
+
+
+def decode(text: str) -> list[Planned]:
+    """Return the targets that ``encode`` kept. Raises ``DamagedSet``."""
+    try:
+        kept = json.loads(zlib.decompress(base64.b64decode(text, validate=True)))
+        if kept["v"] != _VERSION:
+            raise DamagedSet(f"the planned set is kept in version {kept['v']}, this operator reads {_VERSION}")
+        labels: Sequence[str] = kept["labels"]
+        return [
+            Planned(id_, _EPOCH + micros * _MICROSECOND, _STATUSES[status], labels[name])
+            for id_, micros, status, name in kept["set"]
+        ]
+    except (ValueError, KeyError, IndexError, TypeError, zlib.error) as error:
+        if isinstance(error, DamagedSet):
+            raise
+        raise DamagedSet("the planned set cannot be read") from error

@@ -1,0 +1,308 @@
+"""InvocationAction: from a manifest to a run that happens once, and to the status that tells of it.
+
+The order of the steps is the guarantee. Nothing is asked of the engine before the record exists; the record is created
+only from a plan that passed every check; whoever finds the record already there executes nothing, unless it takes over
+an unfinished run of the very same object.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+
+from invocation_operator.api.v1alpha1.action import ActionSpec, ActionStatus, Mode, Phase, PlanStatus
+from invocation_operator.cluster.client import KubeClient
+from invocation_operator.cluster.errors import ObjectNotFound, WriteConflict
+from invocation_operator.cluster.events import EventRecorder
+from invocation_operator.cluster.records import HoldLost, Record, RecordStore
+from invocation_operator.cluster.resources import ACTIONS
+from invocation_operator.engine.errors import EngineError
+from invocation_operator.plan import identity
+from invocation_operator.plan import refusal as r
+from invocation_operator.plan.guardrails import check_specification
+from invocation_operator.plan.refusal import Refusal
+from invocation_operator.plan.targets import DamagedSet
+from invocation_operator.reconcile import narrate, parse
+from invocation_operator.reconcile.board import Board
+from invocation_operator.reconcile.cell import Cell
+from invocation_operator.reconcile.control import Stop
+from invocation_operator.reconcile.engines import Engines, Located, Resolved, unreachable
+from invocation_operator.reconcile.lock import Lock, PlanLost
+from invocation_operator.reconcile.narrate import Turn
+from invocation_operator.reconcile.parse import Subject
+from invocation_operator.reconcile.planning import check_target, make_plan
+from invocation_operator.reconcile.runner import Runner
+from invocation_operator.reconcile.schema import SchemaGate
+from invocation_operator.reconcile.takeover import Leases
+from invocation_operator.reconcile.waiting import Waiting
+from invocation_operator.reconcile.workbench import Done, Outcome, Retry
+
+log = structlog.get_logger(__name__)
+
+RESTORED_LABEL = "velero.io/restore-name"
+LOOK_AGAIN_SECONDS = 2.0
+
+
+@dataclass(slots=True)
+class ActionReconciler:
+    """Reconciles InvocationActions."""
+
+    client: KubeClient
+    engines: Engines
+    records: RecordStore
+    lock: Lock
+    runner: Runner
+    events: EventRecorder
+    gate: SchemaGate
+    leases: Leases
+
+    async def reconcile(self, cell: Cell) -> Outcome:
+        """Do what is left to do for the object in ``cell``."""
+        if cell.obj is None or parse.settled(cell.obj):
+            return Done()
+        subject = parse.read(cell.obj)
+        board = Board(self.client, cell, cell.obj, subject.status)
+        try:
+            if parse.terminal(subject):
+                return await self._acknowledge(board, subject)
+            return await self._advance(cell, board, subject)
+        except Waiting as waiting:
+            return await self._wait(board, subject, waiting)
+        except HoldLost:
+            return Retry(LOOK_AGAIN_SECONDS)
+        except (ObjectNotFound, WriteConflict):
+            # The object is gone, or its name is another one's now; the watch will tell.
+            return Retry(LOOK_AGAIN_SECONDS)
+
+    async def _advance(self, cell: Cell, board: Board, subject: Subject) -> Outcome:
+        spec = subject.spec
+        refused = subject.refusal or (spec and self._refusal(subject, spec))
+        if spec is None or refused is not None:
+            return await self._refuse(board, subject, refused or Refusal(r.INVALID_SPEC, "it cannot be read."))
+        await self.gate.check()
+        located = await self.engines.locate(spec.engine_ref, subject.namespace)
+        name = self._record_name(subject, spec, located)
+        record = await self.records.find(name)
+        if record is not None:
+            return await self._meet(cell, record)
+        if spec.suspend and spec.mode is Mode.EXECUTE:
+            return await self._hold_up(board, subject, "Suspended", "waiting until spec.suspend is false.")
+        refused = check_specification(spec, [located.spec.guardrails], located.namespace_labels)
+        if refused is not None:
+            return await self._refuse(board, subject, refused)
+        resolved = await self.engines.connect(located)
+        if self.engines.suspended(resolved.station.address):
+            return await self._hold_up(board, subject, "EngineSuspended", "the engine's kill switch is on.")
+        try:
+            return await self._start(cell, board, subject, spec, resolved, name)
+        except EngineError as error:
+            raise unreachable(resolved.station.address, error) from error
+
+    def _refusal(self, subject: Subject, spec: ActionSpec) -> Refusal | None:
+        labels = subject.obj["metadata"].get("labels") or {}
+        if RESTORED_LABEL in labels:
+            return Refusal(
+                r.RESTORED_FROM_BACKUP,
+                f"this object was restored from a backup (label {RESTORED_LABEL}) and is not executed. If it is meant, "
+                "remove the label.",
+            )
+        return check_target(spec)
+
+    def _record_name(self, subject: Subject, spec: ActionSpec, located: Located) -> str:
+        return identity.record_name(
+            spec, engine=located.full_name, namespace=subject.namespace, name=subject.name, uid=subject.uid
+        )
+
+    # A run of its own.
+
+    async def _start(
+        self, cell: Cell, board: Board, subject: Subject, spec: ActionSpec, resolved: Resolved, name: str
+    ) -> Outcome:
+        client = resolved.station.client
+        now, cluster_name = await asyncio.gather(client.now(), client.cluster_name())
+        if cluster_name != resolved.identity.cluster_name:
+            resolved.station.probe = None
+            raise Waiting("EngineChanged", "another cluster answers behind the engine's address; looking again.")
+        refused = check_specification(spec, resolved.guardrails, resolved.namespace_labels)
+        if refused is not None:
+            return await self._refuse(board, subject, refused)
+        if spec.not_after is not None and now >= spec.not_after:
+            return await self._expire(board, subject, spec.not_after)
+        preview = await self.lock.previewed(subject) if self._was_planned(subject, spec) else None
+        if isinstance(preview, PlanLost):
+            return await self._refuse(board, subject, Refusal(r.PLAN_LOST, preview.message))
+        planning = await make_plan(spec, resolved, now, only=preview)
+        if isinstance(planning, Refusal):
+            return await self._refuse(board, subject, planning)
+        if spec.mode is Mode.DRY_RUN:
+            await self.lock.keep_preview(subject, planning.plan)
+            return await self._planned(board, subject, resolved, planning.plan.status(), now)
+        task = await self.lock.acquire(subject, spec, resolved, planning, name)
+        if task is None:
+            # Somebody else was faster: it is their run, or it was ours before.
+            return Retry(0.0)
+        log.info(
+            "run starts",
+            namespace=subject.namespace,
+            name=subject.name,
+            action=spec.action.value,
+            run_id=spec.run_id,
+            record=name,
+            planned=planning.plan.total,
+        )
+        await self.runner.run(cell, board, task)
+        if preview is not None:
+            await self.lock.drop_preview(subject)
+        return Done()
+
+    @staticmethod
+    def _was_planned(subject: Subject, spec: ActionSpec) -> bool:
+        """Whether a person saw a plan of this very run: then nothing else may be acted upon."""
+        status = subject.status
+        seen = status.plan is not None and status.record is None and status.run_id == spec.run_id
+        return seen and spec.mode is Mode.EXECUTE
+
+    # A record that is there already.
+
+    async def _meet(self, cell: Cell, record: Record) -> Outcome:
+        """The watch may be behind: what is decided here is decided on the object as it is now."""
+        source = record.spec.source
+        obj = await self.client.get(ACTIONS, source.namespace, source.name)
+        subject = parse.read(obj)
+        board = Board(self.client, cell, obj, subject.status)
+        cell.put(obj)
+        if subject.spec is None or parse.terminal(subject):
+            return Retry(0.0) if not parse.settled(obj) else Done()
+        if record.spec.hash_version > identity.HASH_VERSION:
+            message = f"the record {record.name} was made by a newer operator; upgrade this one. Nothing is executed."
+            raise Waiting("RecordVersionUnknown", message, stalled=True)
+        mine = source.uid == subject.uid
+        begun = subject.status.record == record.name and subject.status.run_id == subject.spec.run_id
+        if record.finished and mine and begun:
+            return await self._finish_from(board, subject, record)
+        if record.finished or not mine:
+            return await self._already_executed(board, subject, record)
+        wait = self.leases.wait_seconds(record)
+        if wait > 0:
+            return Retry(min(wait, LOOK_AGAIN_SECONDS))
+        return await self._take_over(cell, board, subject, subject.spec, record)
+
+    async def _take_over(self, cell: Cell, board: Board, subject: Subject, spec: ActionSpec, record: Record) -> Outcome:
+        located = await self.engines.locate(spec.engine_ref, subject.namespace)
+        resolved = await self.engines.connect(located)
+        engine = record.spec.engine
+        if (located.uid, resolved.identity.cluster_name) != (engine.uid, engine.cluster_name):
+            return await self._abandon(board, subject, record, narrate.STOPS[Stop.ENGINE_CHANGED])
+        try:
+            task = await self.lock.take_over(record, spec, resolved)
+            if task is None:
+                return Retry(0.1)
+            log.info("run taken over", namespace=subject.namespace, name=subject.name, record=record.name)
+            await self.runner.run(cell, board, task)
+        except DamagedSet as error:
+            return await self._abandon(board, subject, record, str(error))
+        except EngineError as error:
+            raise unreachable(resolved.station.address, error) from error
+        return Done()
+
+    async def _abandon(self, board: Board, subject: Subject, record: Record, why: str) -> Outcome:
+        return await self._finish_from(board, subject, await self.lock.abandon(record, narrate.abandoned(why)))
+
+    # What status says.
+
+    async def _acknowledge(self, board: Board, subject: Subject) -> Outcome:
+        """A change that does not concern a finished run: only the generation is told."""
+        conditions = [
+            c.model_copy(update={"observed_generation": subject.generation}) for c in subject.status.conditions or ()
+        ]
+        update = {"observed_generation": subject.generation, "conditions": conditions or None}
+        await board.write(subject.status.model_copy(update=update))
+        return Done()
+
+    async def _refuse(self, board: Board, subject: Subject, refusal: Refusal) -> Outcome:
+        return await self._conclude(board, subject, narrate.refused(refusal), plan=None, progress=None, results=None)
+
+    async def _expire(self, board: Board, subject: Subject, not_after: datetime) -> Outcome:
+        created = datetime.fromisoformat(subject.obj["metadata"]["creationTimestamp"])
+        return await self._conclude(board, subject, narrate.expired(not_after, created))
+
+    async def _already_executed(self, board: Board, subject: Subject, record: Record) -> Outcome:
+        turn = narrate.already_executed(record)
+        return await self._conclude(board, subject, turn, record=record.name, engine=record.spec.engine)
+
+    async def _planned(
+        self, board: Board, subject: Subject, resolved: Resolved, plan: PlanStatus, now: datetime
+    ) -> Outcome:
+        turn = narrate.planned(plan.total)
+        fields = {"engine": resolved.identity, "plan": plan, "start_time": now, "progress": None, "results": None}
+        return await self._conclude(board, subject, turn, **fields)
+
+    async def _finish_from(self, board: Board, subject: Subject, record: Record) -> Outcome:
+        """The operator went away between the record's end and the object's: the record knows how it ended."""
+        status = record.status
+        turn = narrate.recorded(record)
+        return await self._conclude(
+            board,
+            subject,
+            turn,
+            record=record.name,
+            engine=record.spec.engine,
+            plan=record.spec.plan.summary,
+            start_time=record.spec.start_time,
+            progress=status.progress,
+            results=status.results,
+            skipped_reasons=status.skipped_reasons,
+            completion_time=status.completion_time,
+        )
+
+    async def _conclude(self, board: Board, subject: Subject, turn: Turn, **fields: object) -> Outcome:
+        run_id = subject.spec.run_id if subject.spec else None
+        now = datetime.now(UTC)
+        ended = {"completion_time": now, "run_id": run_id, **fields}
+        status = narrate.apply(board.status, turn, generation=subject.generation, now=now, **ended)
+        await board.write(status)
+        self.events.tell(board.obj, turn.reason, turn.message, "Warning" if turn.stalled else "Normal")
+        log.info(
+            "concluded",
+            namespace=subject.namespace,
+            name=subject.name,
+            phase=turn.phase.value,
+            reason=turn.reason,
+            message=turn.message,
+        )
+        return Done()
+
+    async def _hold_up(self, board: Board, subject: Subject, reason: str, message: str) -> Outcome:
+        await self._pending(board, subject, Turn(Phase.SUSPENDED, reason, message))
+        return Retry(LOOK_AGAIN_SECONDS if reason == "EngineSuspended" else 60.0)
+
+    async def _wait(self, board: Board, subject: Subject, waiting: Waiting) -> Outcome:
+        not_after = subject.spec.not_after if subject.spec else None
+        if not_after is not None and subject.status.record is None and datetime.now(UTC) >= not_after:
+            return await self._expire(board, subject, not_after)
+        phase = subject.status.phase if subject.status.phase in _UNDER_WAY else Phase.PENDING
+        await self._pending(board, subject, Turn(phase, waiting.reason, waiting.message))
+        return Retry(waiting.retry_seconds)
+
+    async def _pending(self, board: Board, subject: Subject, turn: Turn) -> None:
+        before = next((c for c in board.status.conditions or () if c.type == "Ready"), None)
+        status = narrate.apply(board.status, turn, generation=subject.generation, now=datetime.now(UTC))
+        run_id = subject.spec.run_id if subject.spec else None
+        if subject.status.run_id != run_id:
+            status = _fresh(status, run_id)
+        await board.write(status)
+        if before is None or before.reason != turn.reason:
+            self.events.tell(board.obj, turn.reason, turn.message, "Warning")
+            log.info(
+                "waiting", namespace=subject.namespace, name=subject.name, reason=turn.reason, message=turn.message
+            )
+
+
+_UNDER_WAY = (Phase.RUNNING, Phase.VERIFYING)
+
+
+def _fresh(status: ActionStatus, run_id: str | None) -> ActionStatus:
+    """A new run in an object that ran before says nothing of the old one."""
+    cleared = ("record", "start_time", "completion_time", "plan", "progress", "results", "skipped_reasons")
+    return status.model_copy(update={**dict.fromkeys(cleared), "run_id": run_id})

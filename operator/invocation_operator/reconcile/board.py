@@ -1,0 +1,53 @@
+"""The status of one object, written in turn: the base of each write is what the last one answered."""
+
+import asyncio
+
+import stamina
+
+from invocation_operator.api.v1alpha1.action import ActionStatus
+from invocation_operator.cluster import status as status_writer
+from invocation_operator.cluster.client import KubeClient, Object
+from invocation_operator.cluster.errors import ClusterUnavailable
+from invocation_operator.cluster.resources import ACTIONS
+from invocation_operator.reconcile.cell import Cell
+
+
+class Board:
+    """Writes the status of the InvocationAction in a cell, as long as it is the one with ``uid``."""
+
+    def __init__(self, client: KubeClient, cell: Cell, obj: Object, status: ActionStatus) -> None:
+        self._client = client
+        self._cell = cell
+        self._obj = obj
+        self._turn = asyncio.Lock()
+        self.status = status
+
+    @property
+    def obj(self) -> Object:
+        """The newest version of the object that is known."""
+        known = self._cell.obj
+        return known if known is not None and known["metadata"]["uid"] == self._obj["metadata"]["uid"] else self._obj
+
+    @property
+    def generation(self) -> int:
+        """Generation of the specification, as it is now."""
+        return int(self.obj["metadata"].get("generation", 1))
+
+    async def write(self, status: ActionStatus, *, insist: bool = False) -> None:
+        """Write ``status``; with ``insist`` for as long as the API server is away.
+
+        Raises ``ObjectNotFound`` or ``WriteConflict`` when the object is gone or replaced.
+        """
+        async with self._turn:
+            attempts = None if insist else 1
+            retries = stamina.retry_context(on=ClusterUnavailable, attempts=attempts, timeout=None, wait_max=5.0)
+            async for attempt in retries:
+                with attempt:
+                    await self._write(status)
+
+    async def _write(self, status: ActionStatus) -> None:
+        obj = await status_writer.write(self._client, ACTIONS, self.obj, status)
+        self.status = status
+        if obj is not self._cell.obj and self._cell.obj is not None:
+            self._cell.put(obj)
+        self._obj = obj

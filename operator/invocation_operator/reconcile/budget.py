@@ -1,0 +1,131 @@
+"""The engine's budget, shared by everything that uses the engine: operations in flight and operations per second.
+
+Each run has a *lane*. Grants go round the waiting lanes in small helpings and no lane may hold everything, so that a
+small urgent action is not starved by a huge one. Limits hold exactly: a permit is taken before an invocation is asked
+and given back when it has an outcome.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+HELPING = 100
+"""Most permits that one grant hands out."""
+
+
+class Budget:
+    """Permits and tokens of one engine. The limits may be changed while they are in use."""
+
+    def __init__(self, max_in_flight: int, operations_per_second: int, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self.max_in_flight = max_in_flight
+        self.rate = operations_per_second
+        self._held = 0
+        self._lanes = 0
+        self._waiting: deque[tuple[Lane, int, asyncio.Future[int]]] = deque()
+        self._next_token = 0.0
+
+    def lane(self) -> "Lane":
+        """Return a new lane; close it when the run ends."""
+        self._lanes += 1
+        return Lane(self)
+
+    def set_limits(self, max_in_flight: int, operations_per_second: int) -> None:
+        """Change the limits; what is in flight above a lowered one is let finish."""
+        self.max_in_flight = max_in_flight
+        self.rate = operations_per_second
+        self._grant()
+
+    def _share(self) -> int:
+        # One lane alone leaves a tenth free, so that a second one can begin at once.
+        spare = max(1, self.max_in_flight // 10) if self.max_in_flight > 1 else 0
+        fair = -(-self.max_in_flight // max(1, self._lanes))
+        return max(1, min(self.max_in_flight - spare, fair) if self._lanes > 1 else self.max_in_flight - spare)
+
+    def _grant(self) -> None:
+        blocked: deque[tuple[Lane, int, asyncio.Future[int]]] = deque()
+        while self._waiting and self._held < self.max_in_flight:
+            lane, wanted, future = self._waiting.popleft()
+            if future.done():
+                continue
+            room = min(wanted, HELPING, self._share() - lane.held, self.max_in_flight - self._held)
+            if room <= 0:
+                blocked.append((lane, wanted, future))
+                continue
+            self._held += room
+            lane.held += room
+            future.set_result(room)
+        self._waiting.extendleft(reversed(blocked))
+
+    async def _acquire(self, lane: "Lane", wanted: int) -> int:
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiting.append((lane, wanted, future))
+        self._grant()
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():
+                self._release(lane, future.result())
+            raise
+
+    def _release(self, lane: "Lane", count: int) -> None:
+        self._held -= count
+        lane.held -= count
+        self._grant()
+
+    async def _token(self) -> None:
+        now = self._clock()
+        interval = 1.0 / self.rate
+        # A tenth of a second may be used at once: the loop's timers are coarser than a thousandth.
+        self._next_token = max(self._next_token, now - 0.1) + interval
+        delay = self._next_token - interval - now
+        if delay > 0:
+            await asyncio.sleep(delay)
+
+
+class Lane:
+    """One run's part of the budget, with the run's own lower limits."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self.held = 0
+        self.max_in_flight: int | None = None
+        self.rate: int | None = None
+        self._next_token = 0.0
+
+    async def acquire(self, wanted: int) -> int:
+        """Wait for 1 to ``wanted`` permits and return how many were granted.
+
+        The caller asks again for the rest; while its own ``max_in_flight`` is reached it must wait for releases.
+        """
+        return await self._budget._acquire(self, wanted)
+
+    def room(self) -> int:
+        """Return how many more this run may have in flight by its own limit."""
+        return HELPING if self.max_in_flight is None else self.max_in_flight - self.held
+
+    def per_second(self) -> int:
+        """Return how many operations may start within a second."""
+        return min(self.rate or self._budget.rate, self._budget.rate)
+
+    def release(self, count: int = 1) -> None:
+        """Give permits back."""
+        self._budget._release(self, count)
+
+    async def token(self) -> None:
+        """Wait until one more operation may start."""
+        if self.rate is not None:
+            now = self._budget._clock()
+            interval = 1.0 / self.rate
+            self._next_token = max(self._next_token, now - min(0.1, interval)) + interval
+            delay = self._next_token - interval - now
+            if delay > 0:
+                await asyncio.sleep(delay)
+        await self._budget._token()
+
+    def close(self) -> None:
+        """Give back everything that is held and leave."""
+        held, self.held = self.held, 0
+        self._budget._held -= held
+        self._budget._lanes -= 1
+        self._budget._grant()

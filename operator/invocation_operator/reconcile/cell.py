@@ -1,0 +1,73 @@
+"""One watched object as its task sees it: the latest version, and a bell that rings when it changes.
+
+Level-triggered: a task never learns *what* happened, it looks at what is there. Handlers write cells, tasks read them.
+"""
+
+import asyncio
+
+from invocation_operator.cluster.client import Object
+
+Key = tuple[str, str]
+"""Namespace and name."""
+
+
+class Cell:
+    """The latest version of one object; ``obj`` is None once it is deleted."""
+
+    def __init__(self, key: Key, obj: Object | None) -> None:
+        self.key = key
+        self.obj = obj
+        self.version = 0
+        self._bells: set[asyncio.Event] = set()
+
+    def put(self, obj: Object | None) -> None:
+        """Take in a newer version and ring the bells; what is older than our own last write is passed over."""
+        if obj is not None and self.obj is not None and _older(obj, self.obj):
+            return
+        self.obj = obj
+        self.version += 1
+        self.ring()
+
+    def ring(self) -> None:
+        """Wake whoever waits, without a new version (something that the object depends on has changed)."""
+        for bell in self._bells:
+            bell.set()
+
+    def bell(self) -> "Bell":
+        """Return a bell; use it as a context manager so that it is taken down again."""
+        return Bell(self._bells)
+
+
+class Bell:
+    """An event that is hung on a cell while it is used."""
+
+    def __init__(self, bells: set[asyncio.Event]) -> None:
+        self._bells = bells
+        self._event = asyncio.Event()
+
+    def __enter__(self) -> "Bell":
+        self._bells.add(self._event)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bells.discard(self._event)
+
+    def clear(self) -> None:
+        """Forget earlier rings; do so before looking at what the bell stands for."""
+        self._event.clear()
+
+    async def wait(self, timeout_seconds: float | None) -> bool:
+        """Wait for a ring; False when time was up."""
+        try:
+            await asyncio.wait_for(self._event.wait(), timeout_seconds)
+        except TimeoutError:
+            return False
+        return True
+
+
+def _older(obj: Object, known: Object) -> bool:
+    """Whether ``obj`` is an earlier version of the same object. Resource versions are numbers that only grow."""
+    new, old = obj["metadata"], known["metadata"]
+    if new["uid"] != old["uid"]:
+        return False
+    return int(new["resourceVersion"]) < int(old["resourceVersion"])

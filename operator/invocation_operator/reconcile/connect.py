@@ -1,0 +1,116 @@
+"""From a RestateEngine's specification to a connection: its URL, its credentials, who may use it.
+
+Called by the reconcilers of the engine itself and of everything that refers to one. Raises ``Waiting`` with the reason
+that both show.
+"""
+
+import re
+from collections.abc import Mapping
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from invocation_operator.api.v1alpha1.engine import EngineSpec, NamespacesFrom
+from invocation_operator.cluster.client import KubeClient
+from invocation_operator.cluster.errors import ObjectNotFound
+from invocation_operator.cluster.resources import CLOUD_ENVIRONMENTS
+from invocation_operator.cluster.secrets import SecretProblem, key_of, read_credential
+from invocation_operator.engine.client import Connection
+from invocation_operator.plan.selector import selects
+from invocation_operator.reconcile.waiting import Waiting
+
+ADMIN_PORT = 9070
+
+_ENVIRONMENT = re.compile(r"[0-9A-Za-z_-]+")
+_REGION = re.compile(r"[0-9a-z-]+(\.[0-9a-z-]+)*")
+
+
+def may_refer(spec: EngineSpec, engine_namespace: str, namespace: str, labels: Mapping[str, str]) -> bool:
+    """Whether objects in ``namespace``, which carries ``labels``, may use the engine."""
+    allowed = spec.allowed_namespaces
+    match allowed.from_:
+        case NamespacesFrom.ALL:
+            return True
+        case NamespacesFrom.SAME:
+            return namespace == engine_namespace
+        case NamespacesFrom.SELECTOR:
+            return allowed.selector is not None and selects(allowed.selector, labels)
+
+
+def static_url(namespace: str, spec: EngineSpec, cluster_domain: str) -> str | None:
+    """Return the URL of the admin API as far as the specification alone tells it; None for ``cloud``."""
+    if spec.url is not None:
+        return spec.url.rstrip("/")
+    if spec.cluster is not None:
+        return f"http://restate.{spec.cluster}.svc.{cluster_domain}:{ADMIN_PORT}"
+    if spec.service is not None:
+        service = spec.service
+        scheme = "https" if spec.tls is not None else "http"
+        host = f"{service.name}.{service.namespace or namespace}.svc.{cluster_domain}"
+        return f"{scheme}://{host}:{service.port}{(service.path or '').rstrip('/')}"
+    return None
+
+
+async def connection_of(client: KubeClient, namespace: str, spec: EngineSpec, *, cluster_domain: str) -> Connection:
+    """Return the connection that ``spec`` describes. Raises ``Waiting``, and the errors of ``cluster.errors``."""
+    url = await _url(client, namespace, spec, cluster_domain)
+    token_ref = spec.auth.bearer_token_secret if spec.auth else None
+    if token_ref is not None and not _token_may_travel(url, cluster_domain):
+        raise Waiting(
+            "TokenOverPlainHttp",
+            f"the bearer token is not sent over plain http to {urlsplit(url).hostname}: use https, or a "
+            "service of this cluster.",
+            stalled=True,
+        )
+    try:
+        token = None
+        if token_ref is not None:
+            data = await read_credential(client, namespace, token_ref.name)
+            token = key_of(data, namespace, token_ref.name, token_ref.key).decode().strip()
+        ca_pem = cert = key = None
+        if spec.tls is not None and spec.tls.ca_secret is not None:
+            ca = spec.tls.ca_secret
+            ca_pem = key_of(await read_credential(client, namespace, ca.name), namespace, ca.name, ca.key).decode()
+        if spec.tls is not None and spec.tls.client_cert_secret is not None:
+            name = spec.tls.client_cert_secret.name
+            data = await read_credential(client, namespace, name)
+            cert, key = key_of(data, namespace, name, "tls.crt"), key_of(data, namespace, name, "tls.key")
+    except SecretProblem as problem:
+        raise Waiting(problem.reason, problem.message) from problem
+    except UnicodeDecodeError as error:
+        raise Waiting("SecretInvalid", "a credential is not text; check the Secrets that the engine names.") from error
+    server_name = spec.tls.server_name if spec.tls else None
+    return Connection(url, token, ca_pem, cert, key, server_name)
+
+
+async def _url(client: KubeClient, namespace: str, spec: EngineSpec, cluster_domain: str) -> str:
+    url = static_url(namespace, spec, cluster_domain)
+    if url is not None:
+        return url
+    if spec.cloud is not None:
+        return await _cloud_url(client, spec.cloud)
+    raise Waiting("InvalidSpec", "name the engine by exactly one of cluster, service, url or cloud.", stalled=True)
+
+
+async def _cloud_url(client: KubeClient, name: str) -> str:
+    try:
+        environment = await client.get(CLOUD_ENVIRONMENTS, None, name)
+    except ObjectNotFound:
+        raise Waiting("CloudEnvironmentNotFound", f"there is no RestateCloudEnvironment {name}; create it.") from None
+    spec = environment.get("spec", {})
+    env, region = str(spec.get("environmentId", "")).removeprefix("env_"), spec.get("region")
+    if not _ENVIRONMENT.fullmatch(env) or not isinstance(region, str) or not _REGION.fullmatch(region):
+        # Both become part of the host that the token is sent to.
+        message = f"the RestateCloudEnvironment {name} has no usable environmentId or region; correct it."
+        raise Waiting("CloudEnvironmentInvalid", message, stalled=True)
+    return f"https://{env}.env.{region}.restate.cloud:{ADMIN_PORT}"
+
+
+def _token_may_travel(url: str, cluster_domain: str) -> bool:
+    parts = urlsplit(url)
+    host = (parts.hostname or "").lower()
+    if parts.scheme == "https" or host == "localhost" or host.endswith((".svc", f".svc.{cluster_domain}")):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,79 @@
+"""What can stop a run between two operations, looked at before each of them.
+
+A person sets ``suspend``, deletes the object, pulls the engine's kill switch; time runs out; too much fails; another
+process holds the run. Everything is read from what the watches last said, so a stop takes effect at once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from invocation_operator.reconcile.cell import Cell
+
+
+class Stop(StrEnum):
+    """Why nothing more is asked. The value is the reason that people see."""
+
+    SUSPENDED = "Suspended"
+    ENGINE_SUSPENDED = "EngineSuspended"
+    ENGINE_LOST = "EngineUnreachable"
+    DELETED = "ObjectDeleted"
+    TIMED_OUT = "TimedOut"
+    TOO_MANY_FAILURES = "TooManyFailures"
+    ENGINE_CHANGED = "EngineChanged"
+    SHUTDOWN = "OperatorStopping"
+    HOLD_LOST = "HoldLost"
+
+    @property
+    def passes(self) -> bool:
+        """Whether the run goes on when the reason is gone."""
+        return self in (Stop.SUSPENDED, Stop.ENGINE_SUSPENDED, Stop.ENGINE_LOST)
+
+
+@dataclass(slots=True)
+class Control:
+    """The stops of one run. Later fields win over earlier ones only where they are final."""
+
+    cell: Cell
+    uid: str
+    engine_suspended: Callable[[], bool]
+    holds: Callable[[], bool]
+    shutting_down: Callable[[], bool]
+    deadline: float | None
+    now: Callable[[], float]
+    final: Stop | None = None
+    """Set from within the run: too many failures, another engine."""
+
+    def stop(self) -> Stop | None:
+        """Return why nothing more may be asked now, or None."""
+        if self.deleted:
+            return Stop.DELETED
+        if not self.holds():
+            return Stop.HOLD_LOST
+        if self.final is not None:
+            return self.final
+        if self.deadline is not None and self.now() >= self.deadline:
+            return Stop.TIMED_OUT
+        if self.shutting_down():
+            return Stop.SHUTDOWN
+        if self._spec("suspend"):
+            return Stop.SUSPENDED
+        return Stop.ENGINE_SUSPENDED if self.engine_suspended() else None
+
+    @property
+    def deleted(self) -> bool:
+        """Whether the object is gone, being deleted, or another one has its name."""
+        obj = self.cell.obj
+        if obj is None or obj["metadata"]["uid"] != self.uid:
+            return True
+        return "deletionTimestamp" in obj["metadata"]
+
+    def limit(self, name: str) -> int | None:
+        """Return a limit that may be changed while the run goes on."""
+        limits = self._spec("limits")
+        value = limits.get(name) if isinstance(limits, dict) else None
+        return value if isinstance(value, int) else None
+
+    def _spec(self, name: str) -> object:
+        obj = self.cell.obj
+        return (obj.get("spec") or {}).get(name) if obj else None

@@ -1,0 +1,129 @@
+"""RestateEngine: whether the engine can be used, what it is, and how many invocations it has, looked at regularly."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import structlog
+
+from invocation_operator import conditions
+from invocation_operator.api.v1alpha1.action import NamedCount
+from invocation_operator.api.v1alpha1.engine import Capabilities, EngineStatus
+from invocation_operator.cluster import status as status_writer
+from invocation_operator.cluster.client import KubeClient, Object
+from invocation_operator.cluster.errors import ObjectNotFound, WriteConflict
+from invocation_operator.cluster.events import EventRecorder
+from invocation_operator.cluster.resources import ENGINES
+from invocation_operator.conditions import Verdict
+from invocation_operator.engine.errors import EngineError
+from invocation_operator.engine.version import Support, supported
+from invocation_operator.observe import metrics
+from invocation_operator.reconcile.cell import Cell
+from invocation_operator.reconcile.engines import Engines, Resolved, parse_spec
+from invocation_operator.reconcile.waiting import Waiting
+from invocation_operator.reconcile.workbench import Done, Outcome, Retry
+from invocation_operator.target.vocabulary import STATUS
+
+log = structlog.get_logger(__name__)
+
+PROBE_SECONDS = 30.0
+PROBE_FAILED_SECONDS = 5.0
+SAMPLE_SECONDS = 60.0
+"""How often invocations are counted: a count reads every invocation of the engine."""
+
+
+@dataclass(slots=True)
+class EngineReconciler:
+    """Probes engines and writes what it finds."""
+
+    client: KubeClient
+    engines: Engines
+    events: EventRecorder
+    clock: Callable[[], float]
+    _sampled: dict[str, float] = field(default_factory=dict)
+
+    async def reconcile(self, cell: Cell) -> Outcome:
+        """Probe the engine in ``cell`` and write its status."""
+        obj = cell.obj
+        if obj is None or "deletionTimestamp" in obj["metadata"]:
+            return Done()
+        before = EngineStatus.model_validate(obj.get("status") or {})
+        try:
+            resolved = await self.engines.connect(self.engines.located(obj))
+        except Waiting as waiting:
+            verdict = Verdict.STALLED if waiting.stalled else Verdict.WORKING
+            await self._write(cell, obj, before, verdict, waiting.reason, waiting.message)
+            return Retry(min(waiting.retry_seconds, PROBE_FAILED_SECONDS) if not waiting.stalled else PROBE_SECONDS)
+        found = await self._look(obj, before, resolved)
+        reason, message = _verdict(obj, resolved)
+        await self._write(cell, obj, found, Verdict.READY, reason, message)
+        return Retry(PROBE_SECONDS)
+
+    async def _look(self, obj: Object, before: EngineStatus, resolved: Resolved) -> EngineStatus:
+        offered = resolved.probe.capabilities
+        update: dict[str, object] = {
+            "url": resolved.station.connection.url,
+            "version": resolved.probe.version.text,
+            "cluster_name": resolved.probe.cluster_name,
+            "capabilities": Capabilities(
+                pause=offered.pause,
+                batch=offered.batch,
+                scopes=offered.scopes,
+                automatic_idempotency_keys=offered.automatic_idempotency_keys,
+            ),
+        }
+        uid = obj["metadata"]["uid"]
+        if self.clock() - self._sampled.get(uid, float("-inf")) >= SAMPLE_SECONDS:
+            self._sampled[uid] = self.clock()
+            try:
+                counted = await self._count(obj, resolved)
+            except EngineError as error:
+                log.warning("could not count invocations", engine=resolved.name, error=error.message)
+            else:
+                if counted != before.invocations:
+                    update |= {"invocations": counted, "last_probe_time": datetime.now(UTC).replace(microsecond=0)}
+        return before.model_copy(update=update)
+
+    async def _count(self, obj: Object, resolved: Resolved) -> list[NamedCount]:
+        rows = await resolved.station.client.rows("select status, count(*) as n from sys_invocation group by status")
+        counted = [NamedCount(name=STATUS[row["status"]].value, count=row["n"]) for row in rows]
+        metadata = obj["metadata"]
+        for status in STATUS.values():
+            number = next((c.count for c in counted if c.name == status.value), 0)
+            metrics.ENGINE_INVOCATIONS.labels(metadata["namespace"], metadata["name"], status.value).set(number)
+        return sorted(counted, key=lambda c: c.name)
+
+    async def _write(
+        self, cell: Cell, obj: Object, status: EngineStatus, verdict: Verdict, reason: str, message: str
+    ) -> None:
+        metadata = obj["metadata"]
+        up = verdict is Verdict.READY
+        metrics.ENGINE_UP.labels(metadata["namespace"], metadata["name"]).set(1 if up else 0)
+        before = conditions.find(status.conditions, "Ready")
+        built = conditions.build(
+            verdict,
+            reason,
+            message,
+            generation=metadata["generation"],
+            now=datetime.now(UTC),
+            previous=status.conditions,
+        )
+        status = status.model_copy(update={"observed_generation": metadata["generation"], "conditions": built})
+        try:
+            cell.put(await status_writer.write(self.client, ENGINES, obj, status))
+        except (ObjectNotFound, WriteConflict):
+            return
+        if before is None or before.reason != reason:
+            self.events.tell(obj, reason, message, "Normal" if up else "Warning")
+            log.info("engine", namespace=metadata["namespace"], name=metadata["name"], reason=reason, message=message)
+
+
+def _verdict(obj: Object, resolved: Resolved) -> tuple[str, str]:
+    version = resolved.probe.version
+    told = f"version {version.text}, cluster {resolved.probe.cluster_name!r}."
+    spec = parse_spec(obj)
+    if spec is not None and spec.suspend:
+        return "Suspended", f"{told} The kill switch (spec.suspend) is on: nothing is executed on this engine."
+    if supported(version) is Support.UNTESTED:
+        return "Reachable", f"{told} This version is newer than those the operator was tried with (1.6.1 to 1.7.x)."
+    return "Reachable", told

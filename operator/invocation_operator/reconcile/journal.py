@@ -1,0 +1,66 @@
+"""Where a run keeps what it knows: the record's status, written ahead of every batch.
+
+Between the executor, which calls ``commit``, and ``cluster.records``, which holds the lock.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import stamina
+
+from invocation_operator.api.v1alpha1.action import ActionProgress, Phase, Result
+from invocation_operator.api.v1alpha1.record import RecordStatus
+from invocation_operator.cluster.errors import ClusterUnavailable
+from invocation_operator.cluster.records import Hold
+from invocation_operator.plan.ledger import Ledger
+from invocation_operator.plan.report import Findings, progress
+from invocation_operator.reconcile.runclock import RunClock
+
+
+@dataclass(slots=True)
+class Journal:
+    """One run's memory. ``named`` are results of ids that were named and not planned."""
+
+    hold: Hold
+    ledger: Ledger
+    findings: Findings
+    named: list[Result]
+    clock: RunClock
+
+    def progress(self) -> ActionProgress:
+        """Return the counts as they are now."""
+        return progress(self.ledger, self.named)
+
+    async def commit(self) -> None:
+        """Keep ledger and results before returning, however long the API server is away. Raises ``HoldLost``."""
+        await self._insist(self._status(Phase.RUNNING, None, None), release=False)
+
+    async def renew(self) -> None:
+        """Show that the holder is alive, and keep what is settled meanwhile."""
+        await self.hold.commit(self._status(Phase.RUNNING, None, None))
+
+    async def finish(self, phase: Phase, message: str, at: datetime) -> None:
+        """Write the end of the run and let it go. Raises ``HoldLost``."""
+        await self._insist(self._status(phase, message, at), release=True)
+
+    async def hand_over(self) -> None:
+        """Let an unfinished run go, for the next operator to take up at once. Raises ``HoldLost``."""
+        await self.hold.commit(self._status(Phase.RUNNING, None, None), release=True)
+
+    async def _insist(self, status: RecordStatus, *, release: bool) -> None:
+        retries = stamina.retry_context(on=ClusterUnavailable, attempts=None, timeout=None, wait_max=5.0)
+        async for attempt in retries:
+            with attempt:
+                await self.hold.commit(status, release=release)
+
+    def _status(self, phase: Phase, message: str | None, at: datetime | None) -> RecordStatus:
+        return RecordStatus(
+            phase=phase,
+            ledger=self.ledger.encode(),
+            intent_time=self.clock.engine_time(self.clock.now()),
+            progress=self.progress(),
+            results=self.findings.results() or None,
+            skipped_reasons=self.findings.skipped_reasons() or None,
+            message=message[:1024] if message else None,
+            completion_time=at,
+        )

@@ -1,0 +1,202 @@
+"""The lock of a run and what is kept with it: taking it, taking it over, and the set that a dry run has shown.
+
+Between the reconciler, which decides, and ``cluster.records`` and ``cluster.chunks``, which keep.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from invocation_operator.api.v1alpha1.action import ActionSpec, Phase
+from invocation_operator.api.v1alpha1.record import RecordPlan, RecordSource, RecordSpec
+from invocation_operator.cluster.chunks import (
+    INLINE_TARGETS,
+    TARGETS_PER_CHUNK,
+    delete_chunks,
+    read_chunks,
+    write_chunks,
+)
+from invocation_operator.cluster.client import KubeClient, Object
+from invocation_operator.cluster.errors import ObjectNotFound
+from invocation_operator.cluster.records import Record, RecordStore
+from invocation_operator.plan import identity
+from invocation_operator.plan.build import Plan
+from invocation_operator.plan.ledger import Ledger
+from invocation_operator.plan.report import Findings
+from invocation_operator.plan.targets import DamagedSet, Planned, decode, encode
+from invocation_operator.reconcile.budget import HELPING
+from invocation_operator.reconcile.engines import Resolved
+from invocation_operator.reconcile.parse import Subject
+from invocation_operator.reconcile.planning import Planning
+from invocation_operator.reconcile.runner import Task
+from invocation_operator.reconcile.takeover import Leases
+
+SOURCE_LABELS = ("ops.restate.dev/source-namespace", "ops.restate.dev/source-name")
+Identity = tuple[str, datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanLost:
+    """The set that was shown cannot be read any more; carrying out another one would betray the preview."""
+
+    message: str
+
+
+@dataclass(slots=True)
+class Lock:
+    """Locks of InvocationActions."""
+
+    client: KubeClient
+    records: RecordStore
+    leases: Leases
+
+    # Previews.
+
+    async def keep_preview(self, subject: Subject, plan: Plan) -> None:
+        """Keep the set that a dry run shows, so that nothing else is acted upon when it is carried out."""
+        texts = _chunks(plan.targets)
+        owner: Object = subject.obj
+        await write_chunks(self.client, owner, preview_prefix(subject.uid, plan.hash), texts)
+
+    async def previewed(self, subject: Subject) -> set[Identity] | PlanLost:
+        """Return the identities that the dry run showed."""
+        plan = subject.status.plan
+        if plan is None or plan.hash is None:
+            return PlanLost("the plan that was shown is not in status any more; make a new dry run.")
+        prefix = preview_prefix(subject.uid, plan.hash)
+        count = -(-plan.total // TARGETS_PER_CHUNK)
+        try:
+            texts = await read_chunks(self.client, subject.namespace, prefix, count)
+            return {(t.id, t.created_at) for text in texts for t in decode(text)}
+        except (ObjectNotFound, DamagedSet):
+            return PlanLost("the planned set that was shown cannot be read any more; make a new dry run.")
+
+    async def drop_preview(self, subject: Subject) -> None:
+        """Remove a preview that was carried out."""
+        plan = subject.status.plan
+        if plan is not None and plan.hash is not None:
+            count = -(-plan.total // TARGETS_PER_CHUNK)
+            await delete_chunks(self.client, subject.namespace, preview_prefix(subject.uid, plan.hash), count)
+
+    # The lock.
+
+    async def acquire(
+        self, subject: Subject, spec: ActionSpec, resolved: Resolved, planning: Planning, name: str
+    ) -> Task | None:
+        """Create the record, and with it the right to act. None when it exists already."""
+        plan = planning.plan
+        inline = plan.total <= INLINE_TARGETS
+        texts = [] if inline else _chunks(plan.targets)
+        # With the set in the record, the record itself is the intent of the first batch. A larger set is written
+        # after the lock: until the first intent is written too, nothing can have been asked.
+        first_batch = min(plan.total, HELPING) if inline else 0
+        record_spec = RecordSpec(
+            hash_version=identity.HASH_VERSION,
+            source=RecordSource(
+                kind="InvocationAction", namespace=subject.namespace, name=subject.name, uid=subject.uid
+            ),
+            engine=resolved.identity,
+            action=spec.action,
+            reason=spec.reason,
+            run_id=spec.run_id,
+            start_time=plan.time,
+            holder=self.records.identity,
+            specification=identity.canonical_json(identity.canonical_spec(spec)),
+            plan=RecordPlan(
+                total=plan.total,
+                summary=plan.status(),
+                statement=planning.statement[:65536],
+                targets=encode(plan.targets) if inline else None,
+                chunks=len(texts),
+                named=plan.named or None,
+                first_batch=first_batch,
+            ),
+        )
+        hold = await self.records.create(name, record_spec, _labels(subject))
+        if hold is None:
+            return None
+        await write_chunks(self.client, hold.record.obj, name, texts)
+        return Task(
+            spec=spec,
+            resolved=resolved,
+            hold=hold,
+            targets=plan.targets,
+            engine_now=await resolved.station.client.now(),
+            ledger=Ledger(plan.total),
+            findings=_findings(hold.record, resolved),
+            committed=first_batch,
+            recovered=False,
+        )
+
+    async def take_over(self, record: Record, spec: ActionSpec, resolved: Resolved) -> Task | None:
+        """Become the holder of an unfinished run and read where it stands.
+
+        None when somebody else was faster, or when the run had asked nothing yet and starts over. Raises
+        ``DamagedSet`` when what was kept cannot be read.
+        """
+        self.leases.forget(record.name)
+        kept = record.spec.plan
+        if kept.chunks and record.status.ledger is None:
+            await self.records.discard(record)
+            return None
+        hold = await self.records.take_over(record)
+        if hold is None:
+            return None
+        try:
+            texts = await read_chunks(self.client, record.namespace, record.name, kept.chunks)
+        except ObjectNotFound as error:
+            raise DamagedSet("a part of the planned set is missing") from error
+        targets: list[Planned] = [t for text in [kept.targets or "", *texts] if text for t in decode(text)]
+        findings = _findings(record, resolved)
+        findings.restore(record.status.results or [], record.status.skipped_reasons or [])
+        return Task(
+            spec=spec,
+            resolved=resolved,
+            hold=hold,
+            targets=targets,
+            engine_now=await resolved.station.client.now(),
+            ledger=_ledger(record, len(targets)),
+            findings=findings,
+            committed=0,
+            recovered=True,
+        )
+
+    async def abandon(self, record: Record, message: str) -> Record:
+        """Close an unfinished run that cannot go on; what it may have asked for last is not known."""
+        status = record.status.model_copy(
+            update={"phase": Phase.STOPPED, "message": message, "completion_time": datetime.now(UTC)}
+        )
+        await self.records.close(record, status)
+        return Record(record.obj, record.spec, status)
+
+
+def preview_prefix(uid: str, digest: str) -> str:
+    """Return the name of the chunks of a dry run: bound to the object and to the plan that was shown."""
+    return f"iact-plan-{uid}-{digest.removeprefix('sha256:')[:12]}"
+
+
+def _ledger(record: Record, size: int) -> Ledger:
+    if record.status.ledger is None:
+        ledger = Ledger(size)
+        ledger.intend(0, record.spec.plan.first_batch)
+        return ledger
+    try:
+        return Ledger.decode(record.status.ledger, size)
+    except ValueError as error:
+        raise DamagedSet(str(error)) from error
+
+
+def _findings(record: Record, resolved: Resolved) -> Findings:
+    findings = Findings(redact=resolved.spec.redact_keys)
+    for result in record.spec.plan.named or ():
+        findings.add(-1, result)
+    return findings
+
+
+def _chunks(targets: Sequence[Planned]) -> list[str]:
+    return [encode(targets[i : i + TARGETS_PER_CHUNK]) for i in range(0, len(targets), TARGETS_PER_CHUNK)]
+
+
+def _labels(subject: Subject) -> dict[str, str]:
+    """Labels to find a record by its source; names that do not fit a label's value are cut."""
+    return dict(zip(SOURCE_LABELS, (subject.namespace[:63].rstrip("-."), subject.name[:63].rstrip("-.")), strict=True))

@@ -1,0 +1,110 @@
+"""Observation of planned invocations: rows by id, and the evidence that an operation asks for beside them.
+
+One query for a batch of ids, another only when an operation needs the journal or restarted invocations.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from invocation_operator.engine import evidence
+from invocation_operator.engine.client import EngineClient
+from invocation_operator.plan.operation.base import Child, Evidence, Pauses, Seen, Signals
+from invocation_operator.plan.targets import Planned
+from invocation_operator.target.row import InvocationRow, row_from_json
+from invocation_operator.target.sql import literal, select_ids
+from invocation_operator.values.times import parse_time
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is to be known of one planned invocation."""
+
+    planned: Planned
+    evidence: frozenset[Evidence]
+    new_id: str | None = None
+
+
+class Looker:
+    """Looks at invocations of one engine; raises the engine client's errors."""
+
+    def __init__(self, client: EngineClient, *, scopes: bool) -> None:
+        self._client = client
+        self._scopes = scopes
+
+    async def look(self, questions: Sequence[Question]) -> list[Seen]:
+        """Return what is seen, in the order of ``questions``. All ids must be well-formed."""
+        ids = [q.planned.id for q in questions]
+        with_signals = [q.planned.id for q in questions if Evidence.SIGNALS in q.evidence]
+        with_pauses = [q.planned.id for q in questions if Evidence.PAUSES in q.evidence]
+        with_children = [q.planned.id for q in questions if Evidence.CHILDREN in q.evidence]
+        new_ids = [q.new_id for q in questions if q.new_id is not None and Evidence.NEW in q.evidence]
+        rows, signals, pauses, children, new = await asyncio.gather(
+            self._rows(ids),
+            self._signals(with_signals),
+            self._pauses(with_pauses),
+            self._children(with_children),
+            self._existing(new_ids),
+        )
+        return [_seen(q, rows.get(q.planned.id), signals, pauses, children, new) for q in questions]
+
+    async def _rows(self, ids: Sequence[str]) -> dict[str, InvocationRow]:
+        found = await self._client.rows(select_ids(ids, scopes_supported=self._scopes))
+        return {row.id: row for row in map(row_from_json, found)}
+
+    async def _signals(self, ids: Sequence[str]) -> dict[str, Signals]:
+        found = await evidence.cancel_signals(self._client, ids) if ids else {}
+        return {
+            id_: Signals(
+                s.count,
+                reacted=s.last_index is not None
+                and s.journal_last_index is not None
+                and s.journal_last_index > s.last_index,
+            )
+            for id_, s in found.items()
+        }
+
+    async def _pauses(self, ids: Sequence[str]) -> dict[str, Pauses]:
+        found = await evidence.pauses(self._client, ids) if ids else {}
+        return {id_: Pauses(p.count, p.last_at) for id_, p in found.items()}
+
+    async def _children(self, ids: Sequence[str]) -> dict[str, list[Child]]:
+        children: defaultdict[str, list[Child]] = defaultdict(list)
+        if ids:
+            found = await self._client.rows(
+                f"select id, created_at, restarted_from from sys_invocation where restarted_from in ({_listed(ids)})"
+            )
+            for row in found:
+                children[row["restarted_from"]].append(Child(row["id"], parse_time(row["created_at"])))
+        return children
+
+    async def _existing(self, ids: Sequence[str]) -> frozenset[str]:
+        if not ids:
+            return frozenset()
+        found = await self._client.rows(f"select id from sys_invocation where id in ({_listed(ids)})")
+        return frozenset(row["id"] for row in found)
+
+
+def _seen(
+    question: Question,
+    row: InvocationRow | None,
+    signals: dict[str, Signals],
+    pauses: dict[str, Pauses],
+    children: dict[str, list[Child]],
+    new: frozenset[str],
+) -> Seen:
+    born_again = row is not None and row.created_at != question.planned.created_at
+    key = question.planned.id
+    return Seen(
+        row=None if born_again else row,
+        born_again=born_again,
+        signals=signals.get(key),
+        pauses=pauses.get(key),
+        children=tuple(children.get(key, ())),
+        new_is_there=question.new_id in new,
+    )
+
+
+def _listed(ids: Sequence[str]) -> str:
+    return ", ".join(literal(id_) for id_ in ids)

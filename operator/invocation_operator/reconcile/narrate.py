@@ -1,0 +1,148 @@
+"""What an InvocationAction's status says at each turn: phase, conditions, counts, in words that tell what to do next.
+
+Pure but for the time it is given; the reconciler writes what comes out.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from invocation_operator import conditions
+from invocation_operator.api.v1alpha1.action import ActionProgress, ActionStatus, Phase
+from invocation_operator.cluster.records import Record
+from invocation_operator.conditions import Verdict
+from invocation_operator.plan import report
+from invocation_operator.plan.refusal import Refusal
+from invocation_operator.reconcile.control import Stop
+
+AGAIN = "To run it again set a new spec.runId."
+
+_VERDICTS = {
+    Phase.SUCCEEDED: Verdict.READY,
+    Phase.PLANNED: Verdict.READY,
+    Phase.ALREADY_EXECUTED: Verdict.READY,
+    Phase.PARTIALLY_FAILED: Verdict.STALLED,
+    Phase.FAILED: Verdict.STALLED,
+    Phase.REFUSED: Verdict.STALLED,
+    Phase.STOPPED: Verdict.STALLED,
+    Phase.EXPIRED: Verdict.STALLED,
+}
+
+STOPS = {
+    Stop.TIMED_OUT: "spec.timeout was reached before the work was done",
+    Stop.TOO_MANY_FAILURES: "more failed than spec.limits.maxFailures allows",
+    Stop.ENGINE_CHANGED: "the engine changed in mid-run: another RestateEngine or another cluster answers now",
+    Stop.DELETED: "the object was deleted in mid-run",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A phase with its reason and message. ``verdict`` overrides what the phase alone says."""
+
+    phase: Phase
+    reason: str
+    message: str
+    verdict: Verdict | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether it ended well."""
+        return (self.verdict or _VERDICTS.get(self.phase, Verdict.WORKING)) is Verdict.READY
+
+    @property
+    def stalled(self) -> bool:
+        """Whether it needs a person."""
+        return (self.verdict or _VERDICTS.get(self.phase, Verdict.WORKING)) is Verdict.STALLED
+
+
+def apply(status: ActionStatus, turn: Turn, *, generation: int, now: datetime, **fields: Any) -> ActionStatus:
+    """Return ``status`` after ``turn``, with ``fields`` set."""
+    verdict = turn.verdict or _VERDICTS.get(turn.phase, Verdict.WORKING)
+    built = conditions.build(
+        verdict, turn.reason, turn.message, generation=generation, now=now, previous=status.conditions
+    )
+    return status.model_copy(
+        update={"observed_generation": generation, "phase": turn.phase, "conditions": built, **fields}
+    )
+
+
+def refused(refusal: Refusal) -> Turn:
+    """A run that must not happen."""
+    return Turn(Phase.REFUSED, refusal.reason, f"{refusal.message} Correct it and set a new spec.runId.")
+
+
+def planned(total: int) -> Turn:
+    """A dry run has ended."""
+    message = f"{total} invocations would be acted upon; set spec.mode to Execute to carry the plan out."
+    return Turn(Phase.PLANNED, "Planned", message)
+
+
+def started(total: int, *, recovered: bool) -> str:
+    """What the Event says when a run begins."""
+    what = "goes on with a run that was interrupted" if recovered else "acts"
+    return f"{what}: {total} invocation{'' if total == 1 else 's'} planned."
+
+
+def running(counted: ActionProgress, *, verifying: bool, stop: Stop | None, outage: str | None) -> Turn:
+    """A run under way, or held up."""
+    numbers = f"{counted.summary} done{f' ({report.sentence(counted)})' if counted.done else ''}."
+    if stop is Stop.SUSPENDED:
+        return Turn(Phase.SUSPENDED, "Suspended", f"{numbers} Goes on when spec.suspend is false.")
+    if stop is Stop.ENGINE_SUSPENDED:
+        return Turn(Phase.SUSPENDED, "EngineSuspended", f"{numbers} The engine's kill switch (spec.suspend) is on.")
+    if outage is not None:
+        return Turn(Phase.RUNNING, "EngineUnreachable", f"{numbers} Waiting for the engine: {outage}")
+    if verifying:
+        return Turn(Phase.VERIFYING, "Verifying", f"{numbers} All are asked; their effect is being looked for.")
+    return Turn(Phase.RUNNING, "Running", numbers)
+
+
+def ended(counted: ActionProgress, stop: Stop | None, planned_total: int) -> Turn:
+    """A run has ended, or was stopped for good."""
+    sentence = report.sentence(counted)
+    if stop is not None:
+        left = counted.total - counted.done
+        message = f"{STOPS[stop]}; {sentence}; {left} not touched. {AGAIN}"
+        return Turn(Phase.STOPPED, stop.value, message)
+    phase = report.final_phase(counted)
+    if phase is Phase.SUCCEEDED:
+        if not counted.total:
+            return Turn(phase, "NothingMatched", "no invocation matched; nothing was touched.")
+        if not planned_total:
+            return Turn(phase, "NothingToDo", f"{sentence}.")
+        return Turn(phase, "Succeeded", f"{sentence}.")
+    hint = "See status.results for what needs attention."
+    return Turn(phase, phase.value, f"{sentence}. {hint} {AGAIN}")
+
+
+def already_executed(record: Record) -> Turn:
+    """The lock says that this ran before."""
+    spec, status = record.spec, record.status
+    when = spec.start_time.strftime("%Y-%m-%d %H:%M:%S UTC")
+    if record.finished:
+        how = f"and ended as {status.phase}: {(status.message or 'no details').replace(AGAIN, '').strip()}"
+    else:
+        how = "by an earlier object of this name, whose run ended with it"
+    message = f"executed at {when} {how} Nothing was done now. {AGAIN}"
+    return Turn(Phase.ALREADY_EXECUTED, "AlreadyExecuted", message)
+
+
+def recorded(record: Record) -> Turn:
+    """How a run ended, from its record."""
+    phase = record.status.phase or Phase.STOPPED
+    return Turn(phase, phase.value, record.status.message or "")
+
+
+def abandoned(why: str) -> str:
+    """The message of an unfinished run that cannot go on."""
+    return f"{why}; what was asked last may or may not have taken effect: look at the invocations. {AGAIN}"
+
+
+def expired(not_after: datetime, created: datetime) -> Turn:
+    """Its time has passed before it could start; one that was made after it never meant to start."""
+    before_creation = not_after <= created
+    message = f"spec.notAfter ({not_after.isoformat()}) had passed before this could start; nothing was touched."
+    if before_creation:
+        return Turn(Phase.EXPIRED, "ExpiredBeforeCreation", message, Verdict.READY)
+    return Turn(Phase.EXPIRED, "Expired", f"{message} {AGAIN}")

@@ -1,0 +1,79 @@
+"""Records whose run nobody will finish: the object was deleted while no operator was there to see it.
+
+Looked at now and then. Such a run is closed as stopped, so that the audit trail says how it ended.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+from pydantic import ValidationError
+
+from invocation_operator.api.v1alpha1.action import Phase
+from invocation_operator.cluster.client import KubeClient
+from invocation_operator.cluster.errors import ClusterError, ObjectNotFound
+from invocation_operator.cluster.records import Record, RecordStore
+from invocation_operator.cluster.resources import ACTIONS
+from invocation_operator.reconcile.control import Stop
+from invocation_operator.reconcile.narrate import STOPS, abandoned
+from invocation_operator.reconcile.takeover import Leases
+
+log = structlog.get_logger(__name__)
+
+EVERY_SECONDS = 60.0
+FIRST_SECONDS = 5.0
+WATCHING_SECONDS = 5.0
+"""How often a record is looked at whose holder may still be alive."""
+
+
+@dataclass(slots=True)
+class Orphans:
+    """Closes unfinished records without an object."""
+
+    client: KubeClient
+    records: RecordStore
+    leases: Leases
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        pause = FIRST_SECONDS
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                waiting = await self.close_all()
+            except ClusterError as error:
+                log.warning("could not look for orphaned records", error=str(error))
+                waiting = False
+            pause = WATCHING_SECONDS if waiting else EVERY_SECONDS
+
+    async def close_all(self) -> bool:
+        """Close what can be closed; True when a holder's lease must run out first."""
+        waiting = False
+        async for obj in self.records.unfinished():
+            try:
+                record = Record.of(obj)
+            except ValidationError:
+                continue
+            if await self._has_object(record):
+                continue
+            if self.leases.wait_seconds(record) > 0:
+                waiting = True
+                continue
+            self.leases.forget(record.name)
+            update = {
+                "phase": Phase.STOPPED,
+                "message": abandoned(STOPS[Stop.DELETED]),
+                "completion_time": datetime.now(UTC),
+            }
+            await self.records.close(record, record.status.model_copy(update=update))
+            log.info("closed the record of a deleted object", record=record.name)
+        return waiting
+
+    async def _has_object(self, record: Record) -> bool:
+        source = record.spec.source
+        try:
+            obj = await self.client.get(ACTIONS, source.namespace, source.name, metadata_only=True)
+        except ObjectNotFound:
+            return False
+        return bool(obj["metadata"]["uid"] == source.uid)

@@ -1,0 +1,105 @@
+"""From an object as the API server has it to what the reconciler works with.
+
+A specification with unknown fields is refused, not read leniently: a filter or a limit that this operator does not know
+would widen what it does.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from invocation_operator.api.v1alpha1.action import ActionSpec, ActionStatus, Phase
+from invocation_operator.cluster.client import Object
+from invocation_operator.cluster.records import TERMINAL
+from invocation_operator.plan import refusal as r
+from invocation_operator.plan.refusal import Refusal
+
+SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """An InvocationAction, read."""
+
+    obj: Object
+    spec: ActionSpec | None
+    refusal: Refusal | None
+    status: ActionStatus
+
+    @property
+    def namespace(self) -> str:
+        """Its namespace."""
+        return str(self.obj["metadata"]["namespace"])
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return str(self.obj["metadata"]["name"])
+
+    @property
+    def uid(self) -> str:
+        """Its UID."""
+        return str(self.obj["metadata"]["uid"])
+
+    @property
+    def generation(self) -> int:
+        """Generation of its specification."""
+        return int(self.obj["metadata"].get("generation", 1))
+
+
+def read(obj: Object) -> Subject:
+    """Read an InvocationAction. A status that cannot be read counts as none: the record knows what happened."""
+    try:
+        status = ActionStatus.model_validate(obj.get("status") or {})
+    except ValidationError:
+        status = ActionStatus()
+    try:
+        return Subject(obj, ActionSpec.model_validate(obj.get("spec") or {}), None, status)
+    except ValidationError as error:
+        return Subject(obj, None, refusal_of(error), status)
+
+
+def refusal_of(error: ValidationError) -> Refusal:
+    """Return what people are told about a specification that cannot be used."""
+    found = error.errors(include_url=False, include_input=False)
+    unknown = [_place(e["loc"]) for e in found if e["type"] == "extra_forbidden"]
+    if unknown:
+        fields = ", ".join(unknown[:SHOWN])
+        message = (
+            f"this operator does not know {fields}; leaving it out could widen what is done, so nothing is. Correct "
+            "the name, or upgrade the operator."
+        )
+        return Refusal(r.UNKNOWN_FIELD, message)
+    told = "; ".join(f"{_place(e['loc'])}: {e['msg']}" for e in found[:SHOWN])
+    return Refusal(r.INVALID_SPEC, f"{told}.")
+
+
+def settled(obj: Object) -> bool:
+    """Whether nothing is left to do for the object; plain JSON, for the thousands that are finished at start-up."""
+    status: dict[str, Any] = obj.get("status") or {}
+    spec: dict[str, Any] = obj.get("spec") or {}
+    metadata = obj["metadata"]
+    if "deletionTimestamp" in metadata:
+        return True
+    return (
+        status.get("phase") in TERMINAL
+        and status.get("observedGeneration") == metadata.get("generation")
+        and status.get("runId") == spec.get("runId")
+    )
+
+
+def terminal(subject: Subject) -> bool:
+    """Whether the run that the specification asks for has ended."""
+    phase, spec = subject.status.phase, subject.spec
+    if phase not in TERMINAL:
+        return False
+    if spec is None:
+        return subject.status.observed_generation == subject.generation
+    if subject.status.run_id != spec.run_id:
+        return False
+    return phase is not Phase.PLANNED or spec.mode.value == "DryRun"
+
+
+def _place(loc: tuple[int | str, ...]) -> str:
+    return "spec." + ".".join(str(part) for part in loc)

@@ -1,0 +1,205 @@
+"""Making the plan: one streamed query resolves the set, a few small ones tell what a person should know about it.
+
+Nothing is touched here. The set is bounded while it streams: one invocation more than the limit ends the query.
+"""
+
+import asyncio
+from collections.abc import Container, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from invocation_operator.api.v1alpha1.action import ActionSpec, Cascade
+from invocation_operator.api.v1alpha1.target import InvocationStatus
+from invocation_operator.engine.client import EngineClient
+from invocation_operator.plan import identity
+from invocation_operator.plan import refusal as r
+from invocation_operator.plan.build import Plan, PlanBuilder, counts
+from invocation_operator.plan.guardrails import check_plan
+from invocation_operator.plan.operations import POSSIBLE, REACHES_DESCENDANTS, caused_operations, with_statuses
+from invocation_operator.plan.refusal import Refusal
+from invocation_operator.reconcile.cascade import descendants
+from invocation_operator.reconcile.engines import Resolved
+from invocation_operator.target.freeze import FrozenTarget, freeze
+from invocation_operator.target.narrow import problems
+from invocation_operator.target.row import InvocationRow, row_from_json
+from invocation_operator.target.sql import UnsupportedFilter, count_by_status, select, select_ids
+from invocation_operator.target.vocabulary import STATUS
+from invocation_operator.values.ids import is_invocation_id
+
+SERVICES_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Planning:
+    """A plan that may be carried out, and what was asked for it."""
+
+    plan: Plan
+    statement: str
+    cascade_services: frozenset[str]
+
+
+def check_target(spec: ActionSpec) -> Refusal | None:
+    """Refuse a target that the language does not allow or that the action can never apply to.
+
+    The CRD's own rules say the same at admission; an object may have come in under older ones.
+    """
+    found = problems(spec.target)
+    if found:
+        return Refusal(r.INVALID_SPEC, "; ".join(problem.message for problem in found[:5]))
+    leaves = [spec.target, *(spec.target.any_of or ())]
+    impossible = sorted({s.value for leaf in leaves for s in leaf.statuses or () if s not in POSSIBLE[spec.action]})
+    if impossible:
+        possible = ", ".join(sorted(s.value for s in POSSIBLE[spec.action]))
+        message = f"{spec.action.value} cannot apply to {', '.join(impossible)}; possible statuses: {possible}."
+        return Refusal(r.INVALID_SPEC, message)
+    return None
+
+
+async def make_plan(
+    spec: ActionSpec, resolved: Resolved, now: datetime, *, only: Container[tuple[str, datetime]] | None = None
+) -> Planning | Refusal:
+    """Return the plan of ``spec`` on the engine, frozen at ``now`` (the engine's clock), or why it is refused.
+
+    ``only`` restricts it to identities that a preview showed: those of them that still match, and no others. Raises
+    the engine client's errors.
+    """
+    scopes = resolved.probe.capabilities.scopes
+    target, statuses = with_statuses(spec.target, spec.action)
+    frozen = freeze(target, now, statuses)
+    builder = PlanBuilder(spec, redact_keys=resolved.spec.redact_keys)
+    client = resolved.station.client
+    try:
+        statement = select(frozen, scopes_supported=scopes)
+        excluded, services, _ = await asyncio.gather(
+            _excluded(client, frozen, scopes=scopes),
+            _services(client, spec),
+            _collect(client, frozen, builder, spec.limits.max_targets, only, scopes=scopes),
+        )
+    except UnsupportedFilter as error:
+        return Refusal(r.UNSUPPORTED_FILTER, str(error))
+    if len(builder.targets) > spec.limits.max_targets:
+        return await _too_many(client, frozen, spec, scopes=scopes)
+    cascade, reached = await _cascade(client, spec, builder)
+    plan = builder.finish(time=now, excluded_by_status=excluded, cascade=cascade, services=services)
+    refused = check_plan(
+        plan.by_service,
+        reached,
+        plan.reach,
+        spec.limits.max_targets,
+        resolved.guardrails,
+        resolved.namespace_labels,
+        caused_operations(spec),
+    )
+    if refused is not None:
+        return refused
+    digest = identity.plan_hash(resolved.name, identity.canonical_spec(spec), plan.identities())
+    return Planning(replace(plan, hash=digest), statement, reached)
+
+
+async def _collect(
+    client: EngineClient,
+    frozen: FrozenTarget,
+    builder: PlanBuilder,
+    most: int,
+    only: Container[tuple[str, datetime]] | None,
+    *,
+    scopes: bool,
+) -> None:
+    if frozen.ids:
+        await _collect_named(client, frozen, builder, only, scopes=scopes)
+        return
+    # What was previewed must not be pushed out of the target's limit by what came later.
+    bounded = replace(frozen, limit=None) if only is not None else frozen
+    limit = None if only is not None else most + 1
+    async with aclosing(client.query(select(bounded, scopes_supported=scopes, limit=limit))) as rows:
+        async for found in rows:
+            row = row_from_json(found)
+            if only is None or (row.id, row.created_at) in only:
+                builder.add(row)
+
+
+async def _collect_named(
+    client: EngineClient,
+    frozen: FrozenTarget,
+    builder: PlanBuilder,
+    only: Container[tuple[str, datetime]] | None,
+    *,
+    scopes: bool,
+) -> None:
+    """Named ids answer one by one: malformed and unknown ones fail alone, those that do not apply are skipped."""
+    ids = frozen.ids or ()
+    valid = [id_ for id_ in ids if is_invocation_id(id_)]
+    existing, fitting = {}, []
+    if valid:
+        every, matching = await asyncio.gather(
+            client.rows(select_ids(valid, scopes_supported=scopes)),
+            client.rows(select(replace(frozen, limit=None), scopes_supported=scopes)),
+        )
+        existing = {row.id: row for row in map(row_from_json, every)}
+        fitting = [row_from_json(row) for row in matching]
+    chosen = {row.id: row for row in fitting[: frozen.limit]}
+    for id_ in ids:
+        row = existing.get(id_)
+        if not is_invocation_id(id_):
+            builder.invalid(id_)
+        elif row is None and id_ not in chosen:
+            builder.unknown(id_)
+        elif row is not None and id_ not in chosen:
+            builder.unfit(row, _misfit(row, frozen, {r.id for r in fitting}))
+    for row in chosen.values():
+        if only is None or (row.id, row.created_at) in only:
+            builder.add(row)
+        else:
+            builder.unfit(row, "NotInPreview")
+
+
+def _misfit(row: InvocationRow, frozen: FrozenTarget, fitting: set[str]) -> str:
+    if row.status not in frozen.statuses:
+        return row.status.value
+    return "BeyondLimit" if row.id in fitting else "FilterMismatch"
+
+
+async def _excluded(client: EngineClient, frozen: FrozenTarget, *, scopes: bool) -> Mapping[InvocationStatus, int]:
+    """What the default statuses leave out; nothing when the statuses were given or the ids named."""
+    if not frozen.statuses_were_defaulted or frozen.ids:
+        return {}
+    found = await _by_status(client, frozen, scopes=scopes)
+    return {status: total for status, total in found.items() if status not in frozen.statuses}
+
+
+async def _by_status(client: EngineClient, frozen: FrozenTarget, *, scopes: bool) -> dict[InvocationStatus, int]:
+    rows = await client.rows(count_by_status(frozen, scopes_supported=scopes))
+    return {STATUS[row["status"]]: int(row["count"]) for row in rows}
+
+
+async def _services(client: EngineClient, spec: ActionSpec) -> Mapping[str, list[str]] | None:
+    """Services and their handlers, when the target names any, for hints on names that the engine does not have."""
+    leaves = [spec.target, *(spec.target.any_of or ())]
+    if not any(leaf.services or leaf.handlers for leaf in leaves):
+        return None
+    return {service.name: [handler.name for handler in service.handlers] for service in await client.services()}
+
+
+async def _too_many(client: EngineClient, frozen: FrozenTarget, spec: ActionSpec, *, scopes: bool) -> Refusal:
+    found = await _by_status(client, frozen, scopes=scopes)
+    total = sum(number for status, number in found.items() if status in frozen.statuses)
+    return Refusal(
+        r.TOO_MANY_TARGETS,
+        f"{total} invocations match, more than spec.limits.maxTargets ({spec.limits.max_targets}); nothing was "
+        "touched. Narrow the target, or raise the limit together with a new spec.runId.",
+    )
+
+
+async def _cascade(
+    client: EngineClient, spec: ActionSpec, builder: PlanBuilder
+) -> tuple[Cascade | None, frozenset[str]]:
+    if spec.action not in REACHES_DESCENDANTS or not builder.targets:
+        return None, frozenset()
+    reach = await descendants(client, [t.id for t in builder.targets])
+    cascade = Cascade(
+        total=sum(reach.by_service.values()),
+        by_service=counts(reach.by_service, SERVICES_SHOWN) or None,
+        truncated=reach.truncated,
+    )
+    return cascade, frozenset(reach.by_service)

@@ -1,0 +1,265 @@
+"""One run from its lock to its end: executes, keeps the hold, tells of progress, watches the engine, closes the books.
+
+Shared by a fresh run and one that is taken over. The order at the end matters: the record first, then the object; a
+crash in between is finished from the record.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+
+from invocation_operator.api.v1alpha1.action import ActionSpec, Result
+from invocation_operator.api.v1alpha1.base import EngineIdentity
+from invocation_operator.cluster.chunks import delete_chunks
+from invocation_operator.cluster.client import KubeClient
+from invocation_operator.cluster.errors import ClusterError, ObjectNotFound, WriteConflict
+from invocation_operator.cluster.events import EventRecorder
+from invocation_operator.cluster.records import Hold, HoldLost
+from invocation_operator.engine.errors import EngineError
+from invocation_operator.plan.ledger import Ledger
+from invocation_operator.plan.operation import operation_for
+from invocation_operator.plan.report import Findings
+from invocation_operator.plan.targets import Planned
+from invocation_operator.reconcile import narrate
+from invocation_operator.reconcile.board import Board
+from invocation_operator.reconcile.cell import Cell
+from invocation_operator.reconcile.control import Control, Stop
+from invocation_operator.reconcile.engines import Engines, Resolved
+from invocation_operator.reconcile.execute import Executor, Run
+from invocation_operator.reconcile.journal import Journal
+from invocation_operator.reconcile.look import Looker
+from invocation_operator.reconcile.runclock import RunClock
+from invocation_operator.values.duration import parse_duration
+
+log = structlog.get_logger(__name__)
+
+LOST_MARGIN_SECONDS = 2.0
+"""After the call timeout and this, a call whose answer was lost can no longer arrive at the engine."""
+PROGRESS_SECONDS = 1.0
+PROGRESS_LIMIT_SECONDS = 5.0
+WATCH_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class Task:
+    """What is to be carried out, fixed."""
+
+    spec: ActionSpec
+    resolved: Resolved
+    hold: Hold
+    targets: Sequence[Planned]
+    engine_now: datetime
+    ledger: Ledger
+    findings: Findings
+    committed: int
+    recovered: bool
+
+    @property
+    def named(self) -> list[Result]:
+        """Results of ids that were named and not planned."""
+        return self.hold.record.spec.plan.named or []
+
+    @property
+    def started(self) -> datetime:
+        """When the run started, on the engine's clock."""
+        return self.hold.record.spec.start_time
+
+
+@dataclass(slots=True)
+class Runner:
+    """Carries out tasks."""
+
+    client: KubeClient
+    engines: Engines
+    events: EventRecorder
+    clock: Callable[[], float]
+    shutting_down: Callable[[], bool]
+    call_timeout: float
+
+    async def run(self, cell: Cell, board: Board, task: Task) -> None:
+        """Carry out ``task`` and close its books. Raises ``HoldLost`` when somebody else has the run."""
+        run_clock = RunClock(task.started, task.engine_now, self.clock)
+        journal = Journal(task.hold, task.ledger, task.findings, task.named, run_clock)
+        control = self._control(cell, board, task, run_clock)
+        latest = await _latest(task)
+        executor = Executor(
+            run=Run(
+                operation=operation_for(
+                    task.spec, settle_lost_after=self.call_timeout + LOST_MARGIN_SECONDS, latest=latest
+                ),
+                targets=task.targets,
+                ledger=task.ledger,
+                findings=task.findings,
+                committed=task.committed,
+                recovered=task.recovered,
+                max_failures=_max_failures(task.spec, len(task.targets)),
+            ),
+            client=task.resolved.station.client,
+            looker=Looker(task.resolved.station.client, scopes=task.resolved.probe.capabilities.scopes),
+            intent=journal,
+            lane=task.resolved.station.budget.lane(),
+            control=control,
+            clock=run_clock,
+            connections=task.resolved.station.connections,
+        )
+        begun = asyncio.create_task(self._begin(board, task, journal))
+        helpers = [
+            asyncio.create_task(self._renew(journal)),
+            asyncio.create_task(self._tell(board, journal, executor, control)),
+            asyncio.create_task(self._watch_engine(task, control)),
+        ]
+        try:
+            stop = await executor.execute()
+        finally:
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
+            await asyncio.gather(begun, return_exceptions=True)
+        await self._close(board, task, journal, stop)
+
+    def _control(self, cell: Cell, board: Board, task: Task, clock: RunClock) -> Control:
+        timeout = task.spec.timeout
+        address = task.resolved.station.address
+        return Control(
+            cell=cell,
+            uid=board.obj["metadata"]["uid"],
+            engine_suspended=lambda: self.engines.suspended(address),
+            holds=lambda: task.hold.certain,
+            shutting_down=self.shutting_down,
+            deadline=parse_duration(timeout).total_seconds() if timeout else None,
+            now=clock.now,
+        )
+
+    async def _begin(self, board: Board, task: Task, journal: Journal) -> None:
+        """Say that it runs. Done before the record is closed, so that a status that was lost is told from this."""
+        turn = narrate.running(journal.progress(), verifying=False, stop=None, outage=None)
+        status = narrate.apply(
+            board.status,
+            turn,
+            generation=board.generation,
+            now=datetime.now(UTC),
+            run_id=task.spec.run_id,
+            record=task.hold.record.name,
+            start_time=task.started,
+            completion_time=None,
+            engine=task.resolved.identity,
+            plan=task.hold.record.spec.plan.summary,
+            progress=journal.progress(),
+            results=None,
+            skipped_reasons=None,
+            requested_by=task.hold.record.spec.requested_by,
+        )
+        with contextlib.suppress(ObjectNotFound, WriteConflict):
+            await board.write(status, insist=True)
+        told = narrate.started(len(task.targets), recovered=task.recovered)
+        self.events.tell(board.obj, "TakenOver" if task.recovered else "Started", told)
+
+    async def _renew(self, journal: Journal) -> None:
+        while True:
+            await asyncio.sleep(journal.hold.lease.renew_seconds)
+            try:
+                await journal.renew()
+            except HoldLost:
+                return
+            except ClusterError as error:
+                log.warning("could not renew the hold", record=journal.hold.record.name, error=str(error))
+
+    async def _tell(self, board: Board, journal: Journal, executor: Executor, control: Control) -> None:
+        """Write progress, soon at first and less often in a long run; nothing when nothing changed."""
+        pause = PROGRESS_SECONDS
+        told: tuple[object, ...] = ()
+        while True:
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.25, PROGRESS_LIMIT_SECONDS)
+            counted = journal.progress()
+            stop = control.stop()
+            turn = narrate.running(
+                counted, verifying=not journal.ledger.untouched, stop=stop, outage=executor.outage.message
+            )
+            if told == (turn.phase, turn.message):
+                continue
+            told = (turn.phase, turn.message)
+            status = narrate.apply(
+                board.status,
+                turn,
+                generation=board.generation,
+                now=datetime.now(UTC),
+                progress=counted,
+                results=journal.findings.results() or None,
+                skipped_reasons=journal.findings.skipped_reasons() or None,
+            )
+            with contextlib.suppress(ClusterError):
+                await board.write(status)
+
+    async def _watch_engine(self, task: Task, control: Control) -> None:
+        """Another RestateEngine under the name, or another cluster behind the address, ends the run."""
+        known: EngineIdentity = task.resolved.identity
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            if self.engines.uid(task.resolved.key) != known.uid:
+                control.final = control.final or Stop.ENGINE_CHANGED
+            with contextlib.suppress(EngineError):
+                if await task.resolved.station.client.cluster_name() != known.cluster_name:
+                    control.final = control.final or Stop.ENGINE_CHANGED
+
+    async def _close(self, board: Board, task: Task, journal: Journal, stop: Stop | None) -> None:
+        if stop is Stop.HOLD_LOST:
+            raise HoldLost(task.hold.record.name)
+        if stop is Stop.SHUTDOWN:
+            await journal.hand_over()
+            log.info("run handed over", record=task.hold.record.name, **_numbers(journal))
+            return
+        counted = journal.progress()
+        turn = narrate.ended(counted, stop, len(task.targets))
+        at = journal.clock.engine_time(journal.clock.now())
+        await journal.finish(turn.phase, turn.message, at)
+        log.info(
+            "run ended",
+            record=task.hold.record.name,
+            action=task.spec.action.value,
+            phase=turn.phase.value,
+            reason=turn.reason,
+            seconds=round(journal.clock.now(), 3),
+            **_numbers(journal),
+        )
+        if stop is not Stop.DELETED:
+            status = narrate.apply(
+                board.status,
+                turn,
+                generation=board.generation,
+                now=datetime.now(UTC),
+                completion_time=at,
+                progress=counted,
+                results=journal.findings.results() or None,
+                skipped_reasons=journal.findings.skipped_reasons() or None,
+            )
+            with contextlib.suppress(ObjectNotFound, WriteConflict):
+                await board.write(status, insist=True)
+            self.events.tell(board.obj, turn.reason, turn.message, "Normal" if turn.ready else "Warning")
+        record = task.hold.record
+        with contextlib.suppress(ClusterError):
+            await delete_chunks(self.client, record.namespace, record.name, record.spec.plan.chunks)
+
+
+async def _latest(task: Task) -> dict[str, str] | None:
+    """Return what ``Latest`` means for each service now, so that it can be verified."""
+    resume = task.spec.resume
+    if resume is None or resume.deployment != "Latest":
+        return None
+    return {service.name: service.deployment_id for service in await task.resolved.station.client.services()}
+
+
+def _max_failures(spec: ActionSpec, total: int) -> int | None:
+    limit = spec.limits.max_failures
+    if limit is None:
+        return None
+    return total * int(limit[:-1]) // 100 if limit.endswith("%") else int(limit)
+
+
+def _numbers(journal: Journal) -> dict[str, int]:
+    counted = journal.progress().model_dump(exclude={"summary", "percent"})
+    return {name: number for name, number in counted.items() if number}

@@ -1,0 +1,43 @@
+"""The gate in front of everything: CRDs that are older than the operator have pruned fields that it knows, and a
+manifest that lost a filter means more than its author wrote. With such CRDs nothing executes.
+"""
+
+from collections.abc import Callable
+
+from invocation_operator.api.v1alpha1.action import ACTION_KIND
+from invocation_operator.api.v1alpha1.base import SCHEMA_REVISION, SCHEMA_REVISION_ANNOTATION
+from invocation_operator.api.v1alpha1.engine import ENGINE_KIND
+from invocation_operator.api.v1alpha1.record import RECORD_KIND
+from invocation_operator.cluster.client import KubeClient
+from invocation_operator.cluster.resources import CRDS
+from invocation_operator.reconcile.waiting import Waiting
+
+RELY_SECONDS = 1.0
+"""How long one look is relied on: short enough for a rollback, long enough for a crowd of actions."""
+
+KINDS = (ACTION_KIND, ENGINE_KIND, RECORD_KIND)
+
+
+class SchemaGate:
+    """Looks at the CRDs' revision before each run."""
+
+    def __init__(self, client: KubeClient, clock: Callable[[], float]) -> None:
+        self._client = client
+        self._clock = clock
+        self._passed: float | None = None
+
+    async def check(self) -> None:
+        """Raise ``Waiting`` while a CRD is older than this operator."""
+        now = self._clock()
+        if self._passed is not None and now - self._passed < RELY_SECONDS:
+            return
+        for kind in KINDS:
+            crd = await self._client.get(CRDS, None, kind.crd_name, metadata_only=True)
+            found = (crd["metadata"].get("annotations") or {}).get(SCHEMA_REVISION_ANNOTATION, "0")
+            if not str(found).isdigit() or int(found) < SCHEMA_REVISION:
+                raise Waiting(
+                    "CRDsOutdated",
+                    f"the CRD {kind.crd_name} has schema revision {found}, this operator needs {SCHEMA_REVISION}: "
+                    "nothing is executed until the CRDs are upgraded (helm upgrade, or kubectl apply -f crds/).",
+                )
+        self._passed = now

@@ -1,0 +1,118 @@
+"""One task for each object that needs work, none for those that do not.
+
+kopf tells of every object and every change, at least once; ten thousand finished objects must cost nothing but a look.
+A task reconciles its object until there is nothing left to do, waits when told to, and starts over when the object
+changed meanwhile.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+
+from invocation_operator.cluster.client import Object
+from invocation_operator.reconcile.cell import Cell, Key
+
+log = structlog.get_logger(__name__)
+
+ERROR_BACKOFF_SECONDS = 1.0
+ERROR_BACKOFF_LIMIT_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Nothing is left to do until the object changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Look again after ``seconds``, or when the object changes."""
+
+    seconds: float
+
+
+Outcome = Done | Retry
+Reconcile = Callable[[Cell], Awaitable[Outcome]]
+
+
+class Workbench:
+    """Tasks of one kind."""
+
+    def __init__(self, kind: str, reconcile: Reconcile, needs_work: Callable[[Object], bool]) -> None:
+        self._kind = kind
+        self._reconcile = reconcile
+        self._needs_work = needs_work
+        self._cells: dict[Key, Cell] = {}
+        self._tasks: dict[Key, asyncio.Task[None]] = {}
+        self._closing = False
+
+    def observe(self, obj: Object, *, deleted: bool = False) -> None:
+        """Take in what the watch says of an object."""
+        key = (obj["metadata"]["namespace"], obj["metadata"]["name"])
+        cell = self._cells.get(key)
+        if deleted:
+            if cell is not None and _same(cell.obj, obj):
+                cell.put(None)
+            return
+        if cell is not None:
+            cell.put(obj)
+        elif self._needs_work(obj):
+            cell = self._cells[key] = Cell(key, obj)
+        if cell is not None and key not in self._tasks and not self._closing:
+            self._tasks[key] = asyncio.create_task(self._work(cell), name=f"{self._kind} {key[0]}/{key[1]}")
+
+    def ring_all(self) -> None:
+        """Wake all waiting tasks: something that they depend on has changed."""
+        for cell in self._cells.values():
+            cell.ring()
+
+    @property
+    def active(self) -> int:
+        """Number of objects being worked on."""
+        return len(self._tasks)
+
+    async def close(self, timeout_seconds: float) -> None:
+        """Let the tasks finish what cannot be left, then cancel them."""
+        self._closing = True
+        tasks = list(self._tasks.values())
+        self.ring_all()
+        if tasks:
+            await asyncio.wait(tasks, timeout=timeout_seconds)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _work(self, cell: Cell) -> None:
+        failures = 0
+        try:
+            with cell.bell() as bell:
+                while not self._closing and cell.obj is not None:
+                    bell.clear()
+                    version = cell.version
+                    outcome: Outcome
+                    try:
+                        outcome, failures = await self._reconcile(cell), 0
+                    except Exception:
+                        # One object's trouble, also a mistake of ours, must not end the others' tasks.
+                        outcome, failures = Retry(_backoff(failures)), failures + 1
+                        log.exception("reconcile failed", kind=self._kind, namespace=cell.key[0], name=cell.key[1])
+                    if isinstance(outcome, Retry):
+                        await bell.wait(outcome.seconds)
+                    elif cell.version == version:
+                        return
+        finally:
+            self._tasks.pop(cell.key, None)
+            if self._cells.get(cell.key) is cell:
+                del self._cells[cell.key]
+
+
+def _same(known: Object | None, obj: Object) -> bool:
+    """A late deletion of a predecessor says nothing about the object that now has its name."""
+    return known is not None and known["metadata"]["uid"] == obj["metadata"]["uid"]
+
+
+def _backoff(failures: int) -> float:
+    limit = min(ERROR_BACKOFF_SECONDS * 2.0 ** min(failures, 16), ERROR_BACKOFF_LIMIT_SECONDS)
+    return limit * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, nothing secret
