@@ -187,3 +187,27 @@ def test_action_metadata_may_change_in_any_phase(admission: Admission, request: 
     found = admission.get(KIND, name)
     found["metadata"]["labels"] = {"a": "b"}
     admission.control_plane.request("PUT", admission.path(KIND, name), found).expect(200)
+
+
+def test_action_of_the_greatest_size_stays_within_the_budget_of_the_rules(
+    admission: Admission, request: pytest.FixtureRequest
+) -> None:
+    """A megabyte of filters: the budget at run time is another one than that of the estimate."""
+
+    def leaf(n: int) -> dict[str, Any]:
+        return {
+            "services": [f"{n}-{i:03}" + "s" * 240 + "*" for i in range(64)],
+            "keys": [f"{n}-{i:03}" + "k" * 220 for i in range(256)],
+            "olderThan": "7 weeks, 6 days, 23 hours, 59 minutes, 59 seconds",
+        }
+
+    target = {
+        "ids": [f"inv_{i:04}" + "x" * 120 for i in range(1000)],
+        "anyOf": [leaf(n) for n in range(5)],
+        "not": leaf(6) | {"anyOf": [leaf(n) for n in range(7, 9)]},
+    }
+    spec = {"action": "Cancel", "target": target}
+    name = prepare(admission, spec, request, "Running")
+    admission.change(KIND, spec | {"suspend": True}, name, dry_run=False).expect(200)
+    less = spec | {"target": target | {"ids": target["ids"][:-1]}}
+    assert ADVICE in admission.change(KIND, less, name).expect(422).json()["message"]
