@@ -5,6 +5,7 @@ Used by the tests that compare the target language's SQL with the same predicate
 
 import json
 import time
+from collections.abc import Callable
 from urllib.parse import quote
 
 from e2e.rig import Engine, ServicesProcess
@@ -74,6 +75,9 @@ MESSAGES = (
 SETTINGS = {"RESTATE_DEFAULT_NUM_PARTITIONS": "1", "RESTATE_WORKER__INVOKER__CONCURRENT_INVOCATIONS_LIMIT": "12"}
 """Beyond this many that run (in a partition), invocations stay ready."""
 
+_PATIENCE = 60.0
+"""Seconds to wait for a status on a busy machine."""
+
 SCOPES = {
     "RESTATE_EXPERIMENTAL_ENABLE_VQUEUES": "true",
     "RESTATE_EXPERIMENTAL_ENABLE_PROTOCOL_V7": "true",
@@ -133,10 +137,16 @@ def _failing(engine: Engine) -> None:
         for handler in ("fail_then_pause", "run_fails_then_pause"):
             engine.send(service, handler, "x")
     again = engine.send("LabSvc", "fail_slow_retry", "x")
-    engine.wait_status(again, "backing-off")
+    engine.wait_status(again, "backing-off", timeout=_PATIENCE)
     for attempt in (2, 3):
         assert engine.operate(again, "resume").status in {200, 202}
-        _until(lambda attempt=attempt: (engine.invocation(again) or {}).get("retry_count") == attempt)
+        # A resume in the midst of an attempt would start no other.
+        _until(lambda attempt=attempt: _backs_off(engine, again, attempt))
+
+
+def _backs_off(engine: Engine, invocation: str, attempt: int) -> bool:
+    row = engine.invocation(invocation) or {}
+    return (row.get("status"), row.get("retry_count")) == ("backing-off", attempt)
 
 
 def _called(engine: Engine) -> None:
@@ -149,35 +159,35 @@ def _ended(engine: Engine) -> None:
     for operation in ("cancel", "kill"):
         for handler in ("sleep_long", "swallow_and_refail", "swallow_and_succeed"):
             ended = engine.send("LabSvc", handler, 36000)
-            engine.wait_status(ended, "suspended")
+            engine.wait_status(ended, "suspended", timeout=_PATIENCE)
             engine.operate(ended, operation)
-            engine.wait_status(ended, "completed")
+            engine.wait_status(ended, "completed", timeout=_PATIENCE)
     for handler in ("steps", "fail_terminal"):
         first = engine.send("LabSvc", handler, "x")
-        engine.wait_status(first, "completed")
+        engine.wait_status(first, "completed", timeout=_PATIENCE)
         assert engine.operate(first, "restart-as-new").status == 200
     purged = engine.send("LabSvc", "steps", "x")
-    engine.wait_status(purged, "completed")
+    engine.wait_status(purged, "completed", timeout=_PATIENCE)
     assert engine.operate(purged, "purge-journal").status == 200
 
 
 def _paused(engine: Engine) -> None:
     by_hand = engine.send("LabSvc", "hold", 36000)
-    engine.wait_status(by_hand, "running")
+    engine.wait_status(by_hand, "running", timeout=_PATIENCE)
     while_backing_off = engine.send("LabSvc", "fail_slow_retry", "x")
-    engine.wait_status(while_backing_off, "backing-off")
+    engine.wait_status(while_backing_off, "backing-off", timeout=_PATIENCE)
     for paused in (by_hand, while_backing_off):
         assert engine.operate(paused, "pause").status in {200, 202}
-        engine.wait_status(paused, "paused")
+        engine.wait_status(paused, "paused", timeout=_PATIENCE)
     # An event of an earlier pause must not count for one that is not paused any more, nor for a later pause.
     twice = engine.send("LabSvc", "fail_then_pause", "x")
-    engine.wait_status(twice, "paused")
+    engine.wait_status(twice, "paused", timeout=_PATIENCE)
     assert engine.operate(twice, "resume").status in {200, 202}
     _until(lambda: _pauses(engine, twice) == 2)
     was_paused = engine.send("LabSvc", "fail_then_pause", "x")
-    engine.wait_status(was_paused, "paused")
+    engine.wait_status(was_paused, "paused", timeout=_PATIENCE)
     engine.operate(was_paused, "kill")
-    engine.wait_status(was_paused, "completed")
+    engine.wait_status(was_paused, "completed", timeout=_PATIENCE)
 
 
 def _pauses(engine: Engine, invocation: str) -> int:
@@ -185,9 +195,8 @@ def _pauses(engine: Engine, invocation: str) -> int:
     return len(rows)
 
 
-def _until(condition: object, timeout: float = 15) -> None:
-    assert callable(condition)
-    deadline = time.monotonic() + timeout
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _PATIENCE
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -202,7 +211,7 @@ def _at_rest(engine: Engine) -> list[InvocationRow]:
     columns = "select column_name from information_schema.columns where table_name = 'sys_invocation'"
     scopes = {"column_name": "scope"} in engine.sql(columns)
     before: list[InvocationRow] = []
-    for _ in range(40):
+    for _ in range(60):
         time.sleep(1)
         now = rows(engine, scopes=scopes)
         if now == before:

@@ -1,7 +1,7 @@
 """The operator as a process, between the real API server and the real engine.
 
-``stage`` is the room that most tests play in: a namespace of its own, a RestateEngine ``production`` in it that leads to
-the shared engine, and the session's operator, which watches every namespace. Tests that stop, kill or double the
+``stage`` is the room that most tests play in: a namespace of its own, a RestateEngine ``production`` in it that leads
+to the shared engine, and the session's operator, which watches every namespace. Tests that stop, kill or double the
 operator start their own with ``operator_for``, on a control plane of their own.
 """
 
@@ -100,7 +100,7 @@ class Stage:
         self.until(lambda: self.control_plane.request("GET", self._path(name, plural)).status == 404)
 
     def ended(self, name: str, *phases: str, timeout: float = 30) -> Object:
-        """Wait until the action's status speaks of its present specification in one of ``phases`` (default: any end)."""
+        """Wait until the action's status speaks of its present specification in one of ``phases`` (any end)."""
         return self.reached(name, *(phases or TERMINAL), timeout=timeout)
 
     def reached(self, name: str, *phases: str, timeout: float = 30) -> Object:

