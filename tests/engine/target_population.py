@@ -3,7 +3,6 @@
 Used by the tests that compare the target language's SQL with the same predicate in Python.
 """
 
-import json
 import time
 from collections.abc import Callable
 from urllib.parse import quote
@@ -210,11 +209,10 @@ def rows(engine: Engine, *, scopes: bool) -> list[InvocationRow]:
 def _at_rest(engine: Engine) -> list[InvocationRow]:
     columns = "select column_name from information_schema.columns where table_name = 'sys_invocation'"
     scopes = {"column_name": "scope"} in engine.sql(columns)
-    before: list[InvocationRow] = []
+    seen: list[list[InvocationRow]] = []
     for _ in range(60):
-        time.sleep(1)
-        now = rows(engine, scopes=scopes)
-        if now == before:
-            return now
-        before = now
-    raise AssertionError(json.dumps([str(row) for row in before]))
+        seen.append(rows(engine, scopes=scopes))
+        if len(seen) > 2 and seen[-1] == seen[-2] == seen[-3]:
+            return seen[-1]
+        time.sleep(0.7)
+    raise AssertionError(f"still moving: {set(seen[-1]) - set(seen[-2])}")
