@@ -37,6 +37,7 @@ ACCEPTED: list[tuple[str, Spec]] = [
             "[::1]:9070/x",
         )
     ],
+    ("TLS to a Service, which makes it https", {"service": {"name": "restate"}, "tls": CA}),
     ("a private authority", {"url": "https://restate.example", "tls": CA}),
     (
         "mutual TLS with Cloud",
@@ -125,7 +126,6 @@ REJECTED: list[tuple[str, Spec, str]] = [
     ],
     ("TLS over http", {"url": "http://restate.prod.svc", "tls": CA}, HTTPS),
     ("TLS to a RestateCluster", {"cluster": "a", "tls": CA}, HTTPS),
-    ("TLS to a Service", {"service": {"name": "a"}, "tls": CA}, HTTPS),
     ("a Service's name that changes the host", {"service": {"name": "evil.example/"}}, "spec.service.name"),
     ("a Service's name of several parts", {"service": {"name": "a.b"}}, "spec.service.name"),
     ("a namespace that changes the host", {"service": {"name": "a", "namespace": "b#"}}, "spec.service.namespace"),

@@ -196,7 +196,7 @@ class EngineSpec(StrictModel):
     cluster: DnsLabel | None = None
     """Name of a RestateCluster of the restate-operator: `http://restate.<cluster>.svc.<clusterDomain>:9070`."""
     service: ServiceRef | None = None
-    """A Kubernetes Service in front of the admin API."""
+    """A Kubernetes Service in front of the admin API; asked over https when `tls` is given, else over http."""
     url: AdminUrl | None = None
     """URL of the admin API: `http://` or `https://`, a host, a port and a path; no credentials, query or fragment."""
     cloud: Name | None = None
@@ -204,7 +204,7 @@ class EngineSpec(StrictModel):
     auth: Auth | None = None
     """How the operator proves itself to the engine."""
     tls: Tls | None = None
-    """How the engine is verified."""
+    """How the engine is verified. Only with https: a `url` that says so, `service` or `cloud`."""
     allowed_namespaces: AllowedNamespaces = AllowedNamespaces()
     """Who may refer to this engine."""
     guardrails: Guardrails = Guardrails()

@@ -18,8 +18,8 @@ SPEC_RULES = (
         field_path=".url",
     ),
     Rule(
-        "!has(self.tls) || has(self.cloud) || (has(self.url) && self.url.startsWith('https://'))",
-        message="tls is for https only: give spec.url with https://, or spec.cloud",
+        "!has(self.tls) || has(self.cloud) || has(self.service) || (has(self.url) && self.url.startsWith('https://'))",
+        message="tls is for https only: give spec.url with https://, spec.service or spec.cloud",
         field_path=".tls",
     ),
 )
