@@ -1,6 +1,6 @@
 """What can go wrong between the operator and an engine, told apart by what a caller has to do about it.
 
-Raised by ``engine.client`` only; caught by name in the reconcilers, which turn it into a retry, a condition or the
+Raised by this package only; caught by name in the reconcilers, which turn it into a retry, a condition or the
 outcome of one invocation::
 
     EngineError
@@ -156,4 +156,9 @@ class CutOff(BadReply):
 
 
 class VersionUnsupported(EngineError):
-    """The engine is older than the oldest one whose behaviour the operator was built on."""
+    """The engine is older than the oldest one whose behaviour the operator was built on. Nothing was asked of it."""
+
+    @property
+    def may_have_acted(self) -> bool:
+        """Never: nothing was asked."""
+        return False

@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
+from invocation_operator.engine.errors import VersionUnsupported
+
 OLDEST = (1, 6, 1)
 """Oldest supported engine. 1.5 has no pause and no batch endpoints."""
 NEWEST_MINOR = (1, 7)
@@ -69,3 +71,13 @@ def supported(version: Version) -> Support:
     if release[:2] > NEWEST_MINOR:
         return Support.UNTESTED
     return Support.SUPPORTED
+
+
+def require_supported(version: Version) -> Support:
+    """``SUPPORTED`` or ``UNTESTED``. Raises VersionUnsupported, which says what would do."""
+    support = supported(version)
+    if support is Support.UNSUPPORTED:
+        oldest = ".".join(str(part) for part in OLDEST)
+        shown = version.text if version.release is not None else "that cannot be read"
+        raise VersionUnsupported(f"the engine has version {shown}; {oldest} or a newer 1.x is needed: upgrade it")
+    return support

@@ -1,6 +1,7 @@
 import pytest
 
-from invocation_operator.engine.version import Support, parse_version, supported
+from invocation_operator.engine.errors import VersionUnsupported
+from invocation_operator.engine.version import Support, parse_version, require_supported, supported
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,13 @@ from invocation_operator.engine.version import Support, parse_version, supported
     ],
 )
 def test_version_supported_by_range(text: str, expected: Support, why: str) -> None:
-    assert supported(parse_version(text)) is expected, why
+    version = parse_version(text)
+    assert supported(version) is expected, why
+    if expected is Support.UNSUPPORTED:
+        with pytest.raises(VersionUnsupported, match="upgrade"):
+            require_supported(version)
+    else:
+        assert require_supported(version) is expected
 
 
 def test_version_keeps_what_the_engine_wrote() -> None:
