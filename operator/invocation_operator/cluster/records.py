@@ -136,7 +136,7 @@ class RecordStore:
         """Become the holder of an unfinished run. None when somebody else was faster or it moved meanwhile."""
         hold = Hold(self._client, record, self.identity, self.lease, self._clock)
         try:
-            await hold.commit(record.status)
+            await hold.commit(lambda: record.status)
         except HoldLost:
             return None
         return hold
@@ -154,7 +154,7 @@ class RecordStore:
         """Write the end of a run that nobody holds any more. Lost races are fine."""
         hold = Hold(self._client, record, "", self.lease, self._clock)
         try:
-            await hold.commit(status)
+            await hold.commit(lambda: status)
         except HoldLost:
             return
 
@@ -179,11 +179,12 @@ class Hold:
         """Whether nobody else can hold the run now."""
         return not self._lost and self._clock() - self._renewed < self.lease.hold_seconds
 
-    async def commit(self, status: RecordStatus, *, release: bool = False) -> None:
-        """Write ``status`` and renew; with ``release`` let the run go.
+    async def commit(self, compose: Callable[[], RecordStatus], *, release: bool = False) -> None:
+        """Write what ``compose`` returns and renew; with ``release`` let the run go.
 
-        Raises ``HoldLost`` when somebody else wrote, and the errors of ``cluster.errors`` when the API server is away:
-        then the write may or may not be there, and the same commit may be repeated.
+        ``compose`` is called when it is this write's turn: an intent that was written meanwhile must not be undone by
+        a status from before it. Raises ``HoldLost`` when somebody else wrote, and the errors of ``cluster.errors``
+        when the API server is away: then the write may or may not be there, and the same commit may be repeated.
         """
         async with self._writing:
             if self._lost:
@@ -191,7 +192,7 @@ class Hold:
             started = self._clock()
             metadata = self.record.obj["metadata"]
             holder = None if release else self._identity
-            full = status.model_copy(
+            full = compose().model_copy(
                 update={
                     "observed_generation": metadata.get("generation", 1),
                     "holder": holder or None,
@@ -209,10 +210,6 @@ class Hold:
             self.record.obj = obj
             self.record.status = full
             self._renewed = started
-
-    async def renew(self) -> None:
-        """Show that the holder is alive."""
-        await self.commit(self.record.status)
 
     async def _mine_after_all(self, meant: RecordStatus) -> Object:
         """A conflict is our own when an earlier, unanswered try of the same write went through."""

@@ -11,7 +11,7 @@ kind that acts on invocations uses the same one. What it guarantees:
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -87,6 +87,8 @@ class Executor:
     lane: Lane
     control: Control
     clock: RunClock
+    confirm_engine: Callable[[], Awaitable[None]]
+    """Asked before "it is gone" is believed: another cluster knows none of the invocations. Sets the stop."""
     outage: Outage = field(default_factory=Outage)
     connections: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(64))
     _flights: dict[int, _Flight] = field(default_factory=dict)
@@ -241,6 +243,10 @@ class Executor:
     async def _handle(self, batch: Sequence[_Flight], *, asking: bool = True) -> None:
         try:
             seen = await self.looker.look([self._question(f.item) for f in batch])
+            if any(view.row is None for view in seen):
+                await self.confirm_engine()
+                if self.control.final is Stop.ENGINE_CHANGED:
+                    seen = []
         except errors.EngineError as error:
             self.outage.failed(error, self.clock.now())
             seen = []
@@ -293,7 +299,7 @@ class Executor:
                 self.outage.failed(error, self.clock.now())
             except errors.Rejected as error:
                 item.lost = False
-                decision = self.run.operation.refused(item, ask, Refused(error.status, error.message))
+                decision = await self._refused(item, ask, error)
                 if decision is not None:
                     return self._settle(flight, decision)
             except errors.EngineError as error:
@@ -308,6 +314,14 @@ class Executor:
                 item.new_id = answer.new_id or item.new_id
                 flight.pace = FIRST_LOOK_SECONDS
         return self._later(flight)
+
+    async def _refused(self, item: Item, ask: Ask, error: errors.Rejected) -> Settled | None:
+        if isinstance(error, errors.NotFound):
+            with suppress(errors.EngineError):
+                await self.confirm_engine()
+            if self.control.final is Stop.ENGINE_CHANGED:
+                return None
+        return self.run.operation.refused(item, ask, Refused(error.status, error.message))
 
     def _may_ask(self, item: Item) -> bool:
         stop = self.control.stop()

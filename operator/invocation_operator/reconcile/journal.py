@@ -3,6 +3,7 @@
 Between the executor, which calls ``commit``, and ``cluster.records``, which holds the lock.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -33,25 +34,25 @@ class Journal:
 
     async def commit(self) -> None:
         """Keep ledger and results before returning, however long the API server is away. Raises ``HoldLost``."""
-        await self._insist(self._status(Phase.RUNNING, None, None), release=False)
+        await self._insist(lambda: self._status(Phase.RUNNING, None, None), release=False)
 
     async def renew(self) -> None:
         """Show that the holder is alive, and keep what is settled meanwhile."""
-        await self.hold.commit(self._status(Phase.RUNNING, None, None))
+        await self.hold.commit(lambda: self._status(Phase.RUNNING, None, None))
 
     async def finish(self, phase: Phase, message: str, at: datetime) -> None:
         """Write the end of the run and let it go. Raises ``HoldLost``."""
-        await self._insist(self._status(phase, message, at), release=True)
+        await self._insist(lambda: self._status(phase, message, at), release=True)
 
     async def hand_over(self) -> None:
         """Let an unfinished run go, for the next operator to take up at once. Raises ``HoldLost``."""
-        await self.hold.commit(self._status(Phase.RUNNING, None, None), release=True)
+        await self.hold.commit(lambda: self._status(Phase.RUNNING, None, None), release=True)
 
-    async def _insist(self, status: RecordStatus, *, release: bool) -> None:
+    async def _insist(self, compose: Callable[[], RecordStatus], *, release: bool) -> None:
         retries = stamina.retry_context(on=ClusterUnavailable, attempts=None, timeout=None, wait_max=5.0)
         async for attempt in retries:
             with attempt:
-                await self.hold.commit(status, release=release)
+                await self.hold.commit(compose, release=release)
 
     def _status(self, phase: Phase, message: str | None, at: datetime | None) -> RecordStatus:
         return RecordStatus(

@@ -13,13 +13,11 @@ from datetime import UTC, datetime
 import structlog
 
 from invocation_operator.api.v1alpha1.action import ActionSpec, Result
-from invocation_operator.api.v1alpha1.base import EngineIdentity
 from invocation_operator.cluster.chunks import delete_chunks
 from invocation_operator.cluster.client import KubeClient
 from invocation_operator.cluster.errors import ClusterError, ObjectNotFound, WriteConflict
 from invocation_operator.cluster.events import EventRecorder
 from invocation_operator.cluster.records import Hold, HoldLost
-from invocation_operator.engine.errors import EngineError
 from invocation_operator.plan.ledger import Ledger
 from invocation_operator.plan.operation import operation_for
 from invocation_operator.plan.report import Findings
@@ -29,6 +27,7 @@ from invocation_operator.reconcile.board import Board
 from invocation_operator.reconcile.cell import Cell
 from invocation_operator.reconcile.control import Control, Stop
 from invocation_operator.reconcile.engines import Engines, Resolved
+from invocation_operator.reconcile.enginewatch import EngineWatch
 from invocation_operator.reconcile.execute import Executor, Run
 from invocation_operator.reconcile.journal import Journal
 from invocation_operator.reconcile.look import Looker
@@ -41,7 +40,6 @@ LOST_MARGIN_SECONDS = 2.0
 """After the call timeout and this, a call whose answer was lost can no longer arrive at the engine."""
 PROGRESS_SECONDS = 1.0
 PROGRESS_LIMIT_SECONDS = 5.0
-WATCH_SECONDS = 5.0
 
 
 @dataclass(slots=True)
@@ -85,6 +83,7 @@ class Runner:
         run_clock = RunClock(task.started, task.engine_now, self.clock)
         journal = Journal(task.hold, task.ledger, task.findings, task.named, run_clock)
         control = self._control(cell, board, task, run_clock)
+        watch = EngineWatch(self.engines, task.resolved, control)
         lost_after = self.call_timeout + LOST_MARGIN_SECONDS
         operation = operation_for(task.spec, settle_lost_after=lost_after, latest=await _latest(task))
         executor = Executor(
@@ -103,13 +102,14 @@ class Runner:
             lane=task.resolved.station.budget.lane(),
             control=control,
             clock=run_clock,
+            confirm_engine=watch.confirm,
             connections=task.resolved.station.connections,
         )
         begun = asyncio.create_task(self._begin(board, task, journal))
         helpers = [
             asyncio.create_task(self._renew(journal)),
             asyncio.create_task(self._tell(board, journal, executor, control)),
-            asyncio.create_task(self._watch_engine(task, control)),
+            asyncio.create_task(watch.run()),
         ]
         try:
             stop = await executor.execute()
@@ -193,17 +193,6 @@ class Runner:
             )
             with contextlib.suppress(ClusterError):
                 await board.write(status)
-
-    async def _watch_engine(self, task: Task, control: Control) -> None:
-        """Another RestateEngine under the name, or another cluster behind the address, ends the run."""
-        known: EngineIdentity = task.resolved.identity
-        while True:
-            await asyncio.sleep(WATCH_SECONDS)
-            if self.engines.uid(task.resolved.key) != known.uid:
-                control.final = control.final or Stop.ENGINE_CHANGED
-            with contextlib.suppress(EngineError):
-                if await task.resolved.station.client.cluster_name() != known.cluster_name:
-                    control.final = control.final or Stop.ENGINE_CHANGED
 
     async def _close(self, board: Board, task: Task, journal: Journal, stop: Stop | None) -> None:
         if stop is Stop.HOLD_LOST:

@@ -1,0 +1,45 @@
+"""Whether a run still talks to the engine that it was planned on.
+
+The RestateEngine may be replaced, and another cluster may come to answer behind the same address. The engine shows no
+fingerprint, so clusters are told apart by name and by their deployments, whose ids no two clusters share.
+"""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+
+from invocation_operator.engine.errors import EngineError
+from invocation_operator.engine.models import EngineIdentity
+from invocation_operator.reconcile.control import Control, Stop
+from invocation_operator.reconcile.engines import Engines, Resolved
+
+WATCH_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class EngineWatch:
+    """Watches the engine of one run and sets the run's stop when it is another one."""
+
+    engines: Engines
+    resolved: Resolved
+    control: Control
+    _known: EngineIdentity | None = field(default=None)
+
+    async def run(self) -> None:
+        """Look now and then, until cancelled."""
+        while True:
+            with contextlib.suppress(EngineError):
+                await self.confirm()
+            await asyncio.sleep(WATCH_SECONDS)
+
+    async def confirm(self) -> None:
+        """Look once. Raises the engine client's errors."""
+        found = await self.resolved.station.client.identity()
+        known = self._known or EngineIdentity(self.resolved.probe.cluster_name)
+        replaced = self.engines.uid(self.resolved.key) != self.resolved.identity.uid
+        # Not one deployment in common: nobody replaces all of them between two looks.
+        strangers = bool(known.deployments and found.deployments) and not known.deployments & found.deployments
+        if replaced or strangers or known.same_as(found) is False:
+            self.control.final = self.control.final or Stop.ENGINE_CHANGED
+        else:
+            self._known = found
