@@ -43,7 +43,7 @@ lint: $(STAMP) ## Style, types, layers, drift of generated files
 	mypy
 	mypy e2e/rig
 	lint-imports
-	python -m invocation_operator crds --check crds
+	python -m invocation_operator crds --check crds --reference docs/reference/api.md
 	python -m invocation_operator crds --check $(CHART)/files/crds
 
 .PHONY: unit
@@ -72,7 +72,7 @@ down: $(STAMP) ## Stop what `make up` started
 
 .PHONY: crds
 crds: $(STAMP) ## Generate crds/ and the chart's copy from the models
-	python -m invocation_operator crds --write crds
+	python -m invocation_operator crds --write crds --reference docs/reference/api.md
 	python -m invocation_operator crds --write $(CHART)/files/crds
 
 .PHONY: lock

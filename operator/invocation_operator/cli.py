@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     where = crds.add_mutually_exclusive_group()
     where.add_argument("--write", type=Path, metavar="DIR", help="write them as files")
     where.add_argument("--check", type=Path, metavar="DIR", help="fail when the files differ from the models")
+    crds.add_argument("--reference", type=Path, metavar="FILE", help="write or check the API reference too")
     commands.add_parser("version", help="print the version")
     return parser
 
@@ -67,7 +68,7 @@ def _dispatch(options: argparse.Namespace) -> int:
             chosen.pop("command")
             return _run(chosen)
         case "crds":
-            return _crds(options.write, options.check)
+            return _crds(options.write, options.check, options.reference)
         case _:
             print(__version__)
             return 0
@@ -107,14 +108,14 @@ def _run(chosen: dict[str, Any]) -> int:
     return 0
 
 
-def _crds(write: Path | None, check: Path | None) -> int:
+def _crds(write: Path | None, check: Path | None, reference: Path | None) -> int:
     from invocation_operator import crdgen
 
     if write is not None:
-        crdgen.write(write)
+        crdgen.write(write, reference)
         return 0
     if check is not None:
-        differences = crdgen.check(check)
+        differences = crdgen.check(check, reference)
         for difference in differences:
             print(f"invocation-operator: {check}: {difference}; run `make crds`", file=sys.stderr)
         return 1 if differences else 0

@@ -4,6 +4,8 @@ A specification with unknown fields is refused, not read leniently: a filter or 
 would widen what it does.
 """
 
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,7 @@ from invocation_operator.plan import refusal as r
 from invocation_operator.plan.refusal import Refusal
 
 SHOWN = 5
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +58,10 @@ def read(obj: Object) -> Subject:
     except ValidationError:
         status = ActionStatus()
     try:
-        return Subject(obj, ActionSpec.model_validate(obj.get("spec") or {}), None, status)
+        spec = ActionSpec.model_validate(obj.get("spec") or {})
     except ValidationError as error:
         return Subject(obj, None, refusal_of(error), status)
+    return Subject(obj, spec, _vanished(obj), status)
 
 
 def refusal_of(error: ValidationError) -> Refusal:
@@ -73,6 +77,35 @@ def refusal_of(error: ValidationError) -> Refusal:
         return Refusal(r.UNKNOWN_FIELD, message)
     told = "; ".join(f"{_place(e['loc'])}: {e['msg']}" for e in found[:SHOWN])
     return Refusal(r.INVALID_SPEC, f"{told}.")
+
+
+def _vanished(obj: Object) -> Refusal | None:
+    """Refuse what ``kubectl apply`` lost on the way: it drops nulls before sending, and only its own annotation still
+    shows that somebody wrote a field (a template without its value, as a rule) which then is not there.
+    """
+    applied = (obj["metadata"].get("annotations") or {}).get(LAST_APPLIED)
+    if applied is None:
+        return None
+    try:
+        spec = json.loads(applied).get("spec")
+    except (ValueError, AttributeError):
+        return None
+    nulls = list(_nulls(spec, "spec"))
+    if not nulls:
+        return None
+    message = f"{', '.join(nulls[:SHOWN])}: null in the manifest, which kubectl drops: give it a value or leave it out."
+    return Refusal(r.INVALID_SPEC, message)
+
+
+def _nulls(value: object, place: str) -> Iterator[str]:
+    if value is None:
+        yield place
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _nulls(inner, f"{place}.{name}")
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _nulls(inner, f"{place}[{number}]")
 
 
 def settled(obj: Object) -> bool:

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from invocation_operator.api.v1alpha1.action import ActionSpec, Cascade
+from invocation_operator.api.v1alpha1.action import ActionSpec, ActionType, Cascade
 from invocation_operator.api.v1alpha1.target import InvocationStatus
 from invocation_operator.engine.client import EngineClient
 from invocation_operator.plan import identity
@@ -196,7 +196,7 @@ async def _cascade(
 ) -> tuple[Cascade | None, frozenset[str]]:
     if spec.action not in REACHES_DESCENDANTS or not builder.targets:
         return None, frozenset()
-    reach = await descendants(client, [t.id for t in builder.targets])
+    reach = await descendants(client, [t.id for t in builder.targets], awaited_only=spec.action is ActionType.CANCEL)
     cascade = Cascade(
         total=sum(reach.by_service.values()),
         by_service=counts(reach.by_service, SERVICES_SHOWN) or None,
