@@ -192,6 +192,23 @@ def stage(control_plane: ControlPlane, engine: Engine, operator: Path, namespace
         engine.operate(id_, "kill")
 
 
+@pytest.fixture
+def stage_old(control_plane: ControlPlane, engine_old: Engine, operator: Path, namespace: str) -> Iterator[Stage]:
+    """Like ``stage``, on the oldest supported engine."""
+    made = Stage(control_plane, engine_old, namespace, operator)
+    made.define_engine()
+    yield made
+    for id_ in made.ids:
+        engine_old.operate(id_, "kill")
+
+
+@pytest.fixture(params=["newest", "oldest"])
+def any_stage(request: pytest.FixtureRequest) -> Stage:
+    """The newest supported engine and the oldest, in turn."""
+    found: Stage = request.getfixturevalue("stage" if request.param == "newest" else "stage_old")
+    return found
+
+
 def unique(prefix: str) -> str:
     """A name that no other test uses."""
     return f"{prefix}-{secrets.token_hex(4)}"
