@@ -20,6 +20,8 @@ def neighbours(values: list[str]) -> Draw:
     return st.one_of(
         known,
         known,
+        known,
+        known,
         st.builds(lambda text, end: text[: max(1, end)], known, st.integers(1, 12)),
         st.builds(lambda text, more: text + more, known, WORDS),
         known.map(str.swapcase),

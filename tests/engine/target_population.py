@@ -118,6 +118,7 @@ def populate(engine: Engine, services: ServicesProcess, similar: ServicesProcess
     engine.send("LabSvc", "echo", "x", delay="10h")
     engine.send("LabObj_LabSvc", "steps", "x", delay="10h", idempotency_key="later")
     _paused(engine)
+    _paused_again_for_another_reason(engine, similar)
     for _ in range(20):
         engine.send("LabSvc", "hold", 36000)
     return _at_rest(engine)
@@ -178,15 +179,29 @@ def _paused(engine: Engine) -> None:
     for paused in (by_hand, while_backing_off):
         assert engine.operate(paused, "pause").status in {200, 202}
         engine.wait_status(paused, "paused", timeout=_PATIENCE)
-    # An event of an earlier pause must not count for one that is not paused any more, nor for a later pause.
     twice = engine.send("LabSvc", "fail_then_pause", "x")
     engine.wait_status(twice, "paused", timeout=_PATIENCE)
     assert engine.operate(twice, "resume").status in {200, 202}
     _until(lambda: _pauses(engine, twice) == 2)
+    # The event stays when the invocation is not paused any more, and must not count then.
     was_paused = engine.send("LabSvc", "fail_then_pause", "x")
     engine.wait_status(was_paused, "paused", timeout=_PATIENCE)
     engine.operate(was_paused, "kill")
     engine.wait_status(was_paused, "completed", timeout=_PATIENCE)
+
+
+def _paused_again_for_another_reason(engine: Engine, similar: ServicesProcess) -> None:
+    """First by hand, without a failure; then by hand while nobody answers. ``similar`` stays away."""
+    again = engine.send("LabObj_LabSvc", "hold", 36000)
+    engine.wait_status(again, "running", timeout=_PATIENCE)
+    assert engine.operate(again, "pause").status in {200, 202}
+    engine.wait_status(again, "paused", timeout=_PATIENCE)
+    similar.stop()
+    assert engine.operate(again, "resume").status in {200, 202}
+    engine.wait_status(again, "backing-off", timeout=_PATIENCE)
+    assert engine.operate(again, "pause").status in {200, 202}
+    engine.wait_status(again, "paused", timeout=_PATIENCE)
+    assert _pauses(engine, again) == 2
 
 
 def _pauses(engine: Engine, invocation: str) -> int:
