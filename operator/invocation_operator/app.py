@@ -118,7 +118,7 @@ async def _live(settings: Settings, configuration: Configuration, house: House, 
     watching = asyncio.create_task(
         kopf.operator(
             registry=house.registry,
-            settings=_kopf_settings(),
+            settings=_kopf_settings(clusterwide=not settings.namespaces),
             standalone=True,
             clusterwide=not settings.namespaces,
             namespaces=list(settings.namespaces),
@@ -163,8 +163,10 @@ async def _serve(settings: Settings, house: House, ready: asyncio.Event) -> list
     return servers
 
 
-def _kopf_settings() -> kopf.OperatorSettings:
+def _kopf_settings(*, clusterwide: bool) -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
+    # Looking for new namespaces and kinds needs rights that an operator of single namespaces does not have.
+    settings.scanning.disabled = not clusterwide
     settings.posting.enabled = False
     settings.watching.client_timeout = 600
     settings.watching.connect_timeout = 10

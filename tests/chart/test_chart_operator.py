@@ -112,10 +112,6 @@ def objects(engine: Engine, own: str, invocation: str) -> list[dict[str, Any]]:
             "narrow-system",
             {"scope": "namespaces", "watchNamespaces": [SERVED]},
             id="namespaces",
-            marks=pytest.mark.xfail(
-                reason="with namespaces kopf lists namespaces and CRDs and repeats what is forbidden for minutes "
-                "before it watches anything; settings.scanning.disabled makes it take them as given"
-            ),
         ),
     ],
 )

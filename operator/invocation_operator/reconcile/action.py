@@ -171,7 +171,7 @@ class ActionReconciler:
         obj = await self.client.get(ACTIONS, source.namespace, source.name)
         subject = parse.read(obj)
         board = Board(self.client, cell, obj, subject.status)
-        cell.put(obj)
+        cell.keep(obj)
         if subject.spec is None or parse.terminal(subject):
             return Retry(0.0) if not parse.settled(obj) else Done()
         if record.spec.hash_version > identity.HASH_VERSION:

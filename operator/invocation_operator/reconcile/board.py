@@ -48,6 +48,6 @@ class Board:
     async def _write(self, status: ActionStatus) -> None:
         obj = await status_writer.write(self._client, ACTIONS, self.obj, status)
         self.status = status
-        if obj is not self._cell.obj and self._cell.obj is not None:
-            self._cell.put(obj)
+        if self._cell.obj is not None and self._cell.obj["metadata"]["uid"] == obj["metadata"]["uid"]:
+            self._cell.keep(obj)
         self._obj = obj

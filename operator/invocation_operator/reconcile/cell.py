@@ -21,12 +21,24 @@ class Cell:
         self._bells: set[asyncio.Event] = set()
 
     def put(self, obj: Object | None) -> None:
-        """Take in a newer version and ring the bells; what is older than our own last write is passed over."""
-        if obj is not None and self.obj is not None and _older(obj, self.obj):
+        """Take in what the watch says and ring the bells; what is not newer than our own last write is passed over."""
+        if obj is not None and self.obj is not None and not _newer(obj, self.obj):
             return
         self.obj = obj
         self.version += 1
         self.ring()
+
+    def keep(self, obj: Object) -> None:
+        """Take in the answer to our own write. Nobody needs to be told of it, unless it shows that somebody changed the
+        specification meanwhile: the watch's word of that will be older, and passed over.
+        """
+        if self.obj is None or not _newer(obj, self.obj):
+            return
+        changed = obj["metadata"].get("generation") != self.obj["metadata"].get("generation")
+        self.obj = obj
+        if changed:
+            self.version += 1
+            self.ring()
 
     def ring(self) -> None:
         """Wake whoever waits, without a new version (something that the object depends on has changed)."""
@@ -65,9 +77,7 @@ class Bell:
         return True
 
 
-def _older(obj: Object, known: Object) -> bool:
-    """Whether ``obj`` is an earlier version of the same object. Resource versions are numbers that only grow."""
+def _newer(obj: Object, known: Object) -> bool:
+    """Whether ``obj`` is a later version, or another object. Resource versions are numbers that only grow."""
     new, old = obj["metadata"], known["metadata"]
-    if new["uid"] != old["uid"]:
-        return False
-    return int(new["resourceVersion"]) < int(old["resourceVersion"])
+    return bool(new["uid"] != old["uid"]) or int(new["resourceVersion"]) > int(old["resourceVersion"])

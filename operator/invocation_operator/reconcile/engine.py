@@ -110,7 +110,7 @@ class EngineReconciler:
         )
         status = status.model_copy(update={"observed_generation": metadata["generation"], "conditions": built})
         try:
-            cell.put(await status_writer.write(self.client, ENGINES, obj, status))
+            cell.keep(await status_writer.write(self.client, ENGINES, obj, status))
         except (ObjectNotFound, WriteConflict):
             return
         if before is None or before.reason != reason:
