@@ -172,6 +172,8 @@ class ControlPlane(Cluster):
         """One plain API request as a user of the token file; much quicker than kubectl."""
         tls = ssl.create_default_context(cafile=str(self.ca_file))
         headers = {"authorization": f"Bearer {self.tokens[user]}"}
+        if method == "PATCH":
+            headers["content-type"] = "application/merge-patch+json"
         return exchange(method, self.url + path, body, headers=headers, timeout=timeout, tls=tls)
 
     def credentials(self, user: str, groups: Sequence[str] = ()) -> Path:
