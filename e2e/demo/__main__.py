@@ -22,8 +22,8 @@ def main() -> int:
     begun = time.monotonic()
     screen.banner(
         "Restate Invocation Operator: the demo",
-        "A real control plane, a real Restate engine, a small shop and the operator, all started now on loopback and all "
-        "ended with this program. Takes about two minutes.",
+        "A real control plane, a real Restate engine, a small shop and the operator, all started now on loopback and "
+        "all ended with this program. Takes about two minutes.",
     )
     stage: Stage | None = None
     try:

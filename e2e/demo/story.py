@@ -1,6 +1,6 @@
 """The story: a payment provider that hangs, and what a person does about it with manifests.
 
-Every chapter ends with checks in the engine itself or in the services' own record; one that does not hold ends the demo.
+Every chapter ends with checks in the engine itself or in the services' own record; one that does not hold ends it.
 """
 
 import re
@@ -62,6 +62,9 @@ class Story:
         self.stage.shop.world(provider="hangs")
         self.place(STUCK)
         self.stage.until("all checkouts wait", lambda: self.count("checkout", "suspended") == len(STUCK))
+        self.stage.kubectl("get reng")
+        self.screen.read(1)
+        self.screen.say("What this engine holds:")
         self.show_engine()
         self.stage.check(
             f"{len(STUCK)} checkouts wait, and {len(STUCK)} pieces are reserved for them",
@@ -143,7 +146,7 @@ class Story:
         self.screen.read(4)
         cascade = planned["status"]["plan"]["cascade"]["total"]
         self.stage.check(
-            f"the plan shows {len(HANGING)} checkouts and the {cascade} charges that die with them; all are still alive",
+            f"the plan shows {len(HANGING)} checkouts and {cascade} charges that die with them; all are still alive",
             lambda: cascade == self.alive("payment") == self.alive("checkout") == len(HANGING),
         )
         self.screen.say("That is what is meant. Execute carries out the plan that was shown, and nothing else:")
@@ -204,7 +207,7 @@ class Story:
         done = self.stage.watch(PURGE, "Succeeded")
         self.expect(done, effective=succeeded)
         self.stage.check(
-            f"{succeeded} succeeded checkouts are gone, {len(STUCK)} cancelled and {len(HANGING)} killed ones are still there",
+            f"{succeeded} succeeded checkouts are gone; {len(STUCK)} cancelled, {len(HANGING)} killed ones remain",
             lambda: (
                 self.succeeded() == 0 and self.ended("cancelled") == len(STUCK) and self.ended("killed") == len(HANGING)
             ),
@@ -255,7 +258,7 @@ class Story:
         self.screen.read(3)
         self.stage.kubectl(f"describe iact {KILL}", keep=section("Events", until_end=True))
         self.screen.read(3)
-        self.stage.kubectl(f"get irec -n {OPERATOR_NAMESPACE} --sort-by=.metadata.creationTimestamp")
+        self.stage.kubectl(f"get irec -n {OPERATOR_NAMESPACE} --sort-by=.metadata.creationTimestamp", keep=short_names)
         records = self.stage.cluster.get("irec", "-n", OPERATOR_NAMESPACE)["items"]
         self.stage.check(
             "seven runs, seven records: the dry run, the refused one and the second creation made none",
@@ -318,7 +321,7 @@ class Story:
 def section(
     title: str, *, drop: Sequence[str] = (), only: Sequence[str] = (), until_end: bool = False
 ) -> Callable[[str], str]:
-    """Return what keeps one section of `kubectl describe`: the lines below ``title``, without or with some of its parts."""
+    """Return what keeps one section of `kubectl describe`: the lines below ``title``, or some of them."""
 
     def keep(text: str) -> str:
         lines = text.splitlines()
@@ -339,6 +342,13 @@ def section(
         return "\n".join(line[depth:] for line in kept)
 
     return keep
+
+
+def short_names(table: str) -> str:
+    """Cut the names of records, which are hashes and wide, in the middle of a table."""
+    cut = 40
+    lines = [re.sub(rf"^(iact-[0-9a-f]{{8}})[0-9a-f]{{{cut}}}", r"\1…", line) for line in table.splitlines()]
+    return "\n".join([lines[0].replace("NAME" + " " * (cut - 1), "NAME", 1), *lines[1:]])
 
 
 def indent(line: str) -> int:

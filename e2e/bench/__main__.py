@@ -1,0 +1,45 @@
+"""`python -m e2e.bench [topic …] [--write]`: measure and print; with --write the figures go into the documentation."""
+
+import argparse
+import sys
+import time
+
+from e2e.bench import figures, footprint, latency
+from e2e.bench.stage import stage
+from e2e.rig import StartError, toolchain
+
+TOPICS = {"latency": latency, "footprint": footprint}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m e2e.bench", description="Measure on real servers.")
+    parser.add_argument("topics", nargs="*", metavar="topic", help=f"{', '.join(TOPICS)} (default: all)")
+    parser.add_argument("--write", action="store_true", help=f"put the figures into {figures.PAGE.name}")
+    parser.add_argument("--machine", default=figures.machine(), help='the kind of machine, such as "2 cores, shared"')
+    given = parser.parse_args()
+    if unknown := [topic for topic in given.topics if topic not in TOPICS]:
+        parser.error(f"no topic {', '.join(unknown)}; there are {', '.join(TOPICS)}")
+    missed = False
+    try:
+        for topic in given.topics or TOPICS:
+            print(f"{topic} …", flush=True)
+            begun = time.monotonic()
+            with stage() as started:
+                measured = TOPICS[topic].measure(started)
+            print(figures.table(measured))
+            print(f"  ({time.monotonic() - begun:.0f} s)\n", flush=True)
+            missed = missed or any(figure.met is False for figure in measured)
+            if given.write:
+                figures.write(topic, measured, TOPICS[topic].NOTE, given.machine)
+    except (StartError, toolchain.MissingToolError, TimeoutError, RuntimeError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    if missed:
+        print("A goal was missed.", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""What every topic starts from: a control plane, an engine, the lab's services and, when asked for, the operator."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from e2e.rig import ControlPlane, Engine, ServicesProcess, operator_process, toolchain
+from e2e.rig.process import Child
+
+API = "ops.restate.dev/v1alpha1"
+ROOT = f"/apis/{API}"
+NAMESPACE = "bench"
+"""The namespace that the operator watches."""
+BARE = "bare"
+"""A namespace that it does not watch, for the bare cost of requests."""
+OPERATOR_NAMESPACE = "bench-operator"
+
+
+@dataclass
+class Stage:
+    control_plane: ControlPlane
+    engine: Engine
+    work: Path
+
+    def action(self, name: str, action: str, target: dict[str, Any], **spec: Any) -> dict[str, Any]:
+        return {
+            "apiVersion": API,
+            "kind": "InvocationAction",
+            "metadata": {"name": name, "namespace": NAMESPACE},
+            "spec": {"engineRef": {"name": "production"}, "action": action, "target": target, **spec},
+        }
+
+    def start_operator(self, name: str) -> Child:
+        """Start one and return at once."""
+        options = ["--namespace", NAMESPACE, "--operator-namespace", OPERATOR_NAMESPACE, "--log-format", "json"]
+        options += ["--bind-address", "127.0.0.1", "--metrics-port", "0", "--health-port", "0"]
+        log = self.work / f"{name}.log"
+        return operator_process.start(self.control_plane.kubeconfig, log=log, args=("run", *options))
+
+    @contextmanager
+    def operator(self, name: str) -> Iterator[Child]:
+        """One that is connected to the engine."""
+        child = self.start_operator(name)
+        try:
+            child.wait_until(self.connected, 60)
+            yield child
+        finally:
+            child.stop(grace=10)
+
+    def connected(self) -> bool:
+        path = f"{ROOT}/namespaces/{NAMESPACE}/restateengines/production"
+        status = self.control_plane.request("GET", path).expect(200).json().get("status", {})
+        return any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", ()))
+
+    def suspended(self, count: int) -> list[str]:
+        """Ids of so many invocations that sleep for an hour."""
+        ids = [self.engine.send("LabSvc", "sleep_long", 3600.0) for _ in range(count)]
+        for id_ in ids:
+            self.engine.wait_status(id_, "suspended")
+        return ids
+
+
+@contextmanager
+def stage() -> Iterator[Stage]:
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as work,
+        ControlPlane() as control_plane,
+        ServicesProcess("lab") as lab,
+        Engine() as engine,
+    ):
+        control_plane.apply_crds(toolchain.ROOT / "crds")
+        engine.register(lab.uri)
+        for name in (NAMESPACE, BARE, OPERATOR_NAMESPACE):
+            control_plane.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        meta = {"name": "production", "namespace": NAMESPACE}
+        spec = {"url": engine.admin_url}
+        control_plane.apply({"apiVersion": API, "kind": "RestateEngine", "metadata": meta, "spec": spec})
+        yield Stage(control_plane, engine, Path(work))
