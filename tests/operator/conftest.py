@@ -8,7 +8,7 @@ operator start their own with ``operator_for``, on a control plane of their own.
 import json
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ import pytest
 
 from e2e.rig import ControlPlane, Engine, operator_process
 from e2e.rig.process import Child
+from e2e.scenarios.fixtures import quiet_control_plane, world
 
 API_VERSION = "ops.restate.dev/v1alpha1"
 ROOT = f"/apis/{API_VERSION}"
@@ -38,13 +39,17 @@ Object = dict[str, Any]
 
 @contextmanager
 def operator_for(
-    control_plane: ControlPlane, log: Path, *args: str, operator_namespace: str = OPERATOR_NAMESPACE
+    control_plane: ControlPlane,
+    log: Path,
+    *args: str,
+    operator_namespace: str = OPERATOR_NAMESPACE,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[Child]:
     """An operator process on ``control_plane``; ready when the block begins, stopped after it."""
     control_plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": operator_namespace}}).expect(201, 409)
     options = ["--operator-namespace", operator_namespace, "--bind-address", "127.0.0.1", "--metrics-port", "0"]
     options += ["--health-port", "0", "--log-format", "json", *args]
-    child = operator_process.start(control_plane.kubeconfig, log=log, args=("run", *options))
+    child = operator_process.start(control_plane.kubeconfig, log=log, args=("run", *options), env=env)
     try:
         child.wait_until(lambda: '"event": "ready"' in log.read_text(), 30)
         yield child
