@@ -11,6 +11,8 @@ from contextlib import AbstractContextManager, nullcontext
 import pytest
 
 from e2e.rig import NEWEST, OLDEST, ControlPlane, Engine, ServicesProcess, toolchain
+from e2e.scenarios.fixtures import quiet_control_plane as quiet_control_plane
+from e2e.scenarios.fixtures import world as world
 
 
 def _shown(config: pytest.Config) -> AbstractContextManager[None]:

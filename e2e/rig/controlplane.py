@@ -190,6 +190,12 @@ class ControlPlane(Cluster):
         _write_kubeconfig(path, self.url, self._authority.pem, token)
         return path
 
+    def kubeconfig_through(self, url: str, ca: str, name: str) -> Path:
+        """A kubeconfig of the administrator that leads through a proxy at `url` with a certificate from `ca` (PEM)."""
+        path = self.work / f"{name}.kubeconfig"
+        _write_kubeconfig(path, url, ca, self.token)
+        return path
+
     def _write_pki(self) -> None:
         pki = self.work / "pki"
         hosts = ["127.0.0.1", "localhost", "10.0.0.1", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]

@@ -1,0 +1,95 @@
+"""What the engine itself knows about the effects of an operation, compared with what status and record tell.
+
+Every function returns sentences about what is wrong, none when all is as it should be, so that one failure says
+everything that is known.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from e2e.rig import Engine, ServicesProcess
+from e2e.scenarios.lane import Lane
+
+Problems = list[str]
+
+
+def listed(ids: Sequence[str]) -> str:
+    return ", ".join(f"'{id_}'" for id_ in ids)
+
+
+def children(engine: Engine, ids: Sequence[str]) -> Counter[str]:
+    """How many invocations were restarted from each."""
+    found: Counter[str] = Counter()
+    for start in range(0, len(ids), 500):
+        some = listed(ids[start : start + 500])
+        rows = engine.sql(f"select restarted_from from sys_invocation where restarted_from in ({some})")
+        found.update(row["restarted_from"] for row in rows)
+    return found
+
+
+def one_child_each(engine: Engine, ids: Sequence[str]) -> Problems:
+    found = children(engine, ids)
+    return [f"{id_} has {found[id_]} children, not 1" for id_ in ids if found[id_] != 1]
+
+
+def cancel_signals(engine: Engine, ids: Sequence[str]) -> Counter[str]:
+    """How many cancel signals each journal holds."""
+    rows = engine.sql(
+        f"select id from sys_journal where id in ({listed(ids)}) and entry_type = 'Notification: Signal'"
+        " and entry_lite_json like '%\"SignalIndex\":1}%'"
+    )
+    return Counter(row["id"] for row in rows)
+
+
+def rows(engine: Engine, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    return {row["id"]: row for row in engine.sql(f"select * from sys_invocation where id in ({listed(ids)})")}
+
+
+def statuses(engine: Engine, ids: Sequence[str], wanted: str) -> Problems:
+    found = rows(engine, ids)
+    return [
+        f"{id_} is {found[id_]['status'] if id_ in found else 'absent'}, not {wanted}"
+        for id_ in ids
+        if (found[id_]["status"] if id_ in found else "absent") != wanted
+    ]
+
+
+def ended_as(engine: Engine, ids: Sequence[str], failure: str) -> Problems:
+    """Completed, with that word in the failure."""
+    found = rows(engine, ids)
+    problems = statuses(engine, ids, "completed")
+    for id_ in ids:
+        said = str(found.get(id_, {}).get("completion_failure"))
+        if id_ in found and failure not in said:
+            problems.append(f"{id_} ended as {said}, not {failure}")
+    return problems
+
+
+def cancelled_once(engine: Engine, lab: ServicesProcess, ids: Sequence[str]) -> Problems:
+    """Cancelled by one signal, and compensated once each."""
+    problems = ended_as(engine, ids, "cancelled")
+    signals, compensated = cancel_signals(engine, ids), Counter(lab.world()["compensations"])
+    problems += [f"{id_} has {signals[id_]} cancel signals, not 1" for id_ in ids if signals[id_] != 1]
+    problems += [f"{id_} was compensated {compensated[id_]} times, not once" for id_ in ids if compensated[id_] != 1]
+    return problems
+
+
+def told(lane: Lane, name: str, effective: int) -> Problems:
+    """Status and record of a run that ended well: one record, true counts, nothing unknown."""
+    obj, records = lane.get(name), lane.records(name)
+    problems = [] if len(records) == 1 else [f"{name} has {len(records)} records, not 1"]
+    views = [("status", obj.get("status", {}))] + [("record", record.get("status", {})) for record in records]
+    for where, status in views:
+        if status.get("phase") != "Succeeded":
+            problems.append(f"{where} of {name} says {status.get('phase')}, not Succeeded: {status.get('message')}")
+        counted = {key: value for key, value in status.get("progress", {}).items() if isinstance(value, int) and value}
+        wanted = {"total": effective, "done": effective, "percent": 100, "effective": effective}
+        if counted != wanted:
+            problems.append(f"{where} of {name} counts {counted}, not {wanted}; results {status.get('results')}")
+    ready = [c["status"] for c in obj.get("status", {}).get("conditions", ()) if c["type"] == "Ready"]
+    if ready != ["True"]:
+        problems.append(f"{name} is not Ready: {obj.get('status', {}).get('conditions')}")
+    if obj["metadata"].get("finalizers"):
+        problems.append(f"{name} keeps finalizers {obj['metadata']['finalizers']}")
+    return problems

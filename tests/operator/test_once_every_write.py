@@ -1,0 +1,86 @@
+"""Once, through a crash at every write: the operator dies before or after it, and the engine shows each effect once.
+
+Restart and cancel, which the engine does not make idempotent, are struck at every write that a run makes, on either
+side; the other actions where a crash differs most. `make chaos` strikes all of them everywhere.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+
+import pytest
+
+from e2e.rig import ControlPlane, ServicesProcess
+from e2e.rig.killproxy import Cut
+from e2e.scenarios import cases
+from e2e.scenarios.cases import World
+from e2e.scenarios.lane import Lane
+from e2e.scenarios.rounds import Strike, every_write, failures, kinds, play, play_all
+
+LANES = 4
+OWN_KINDS = {"POST invocationrecords", "PATCH invocationactions/status", "PUT invocationrecords/status"}
+SAMPLE = [
+    Strike(1, Cut.KILL_AFTER),
+    Strike(3, Cut.KILL_BEFORE),
+    Strike(4, Cut.KILL_AFTER),
+    Strike(6, Cut.KILL_AFTER),
+]
+"""With the record there and nothing asked; amid the calls, on both sides; and once all are asked."""
+
+
+@pytest.fixture(scope="module")
+def lanes(
+    quiet_control_plane: ControlPlane, world: World, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Sequence[Lane]]:
+    with ExitStack() as stack:
+        scratch = tmp_path_factory.mktemp("every-write")
+        yield [stack.enter_context(Lane(quiet_control_plane, world.engine, scratch)) for _ in range(LANES)]
+
+
+def test_once_restart_struck_at_every_write_makes_one_child_each(lanes: Sequence[Lane], world: World) -> None:
+    case = cases.RestartAsNew(world)
+    undisturbed = play(lanes[0], case, "restart-undisturbed", None)
+    assert not undisturbed.problems, str(undisturbed)
+    rounds = play_all(lanes, case, every_write(len(undisturbed.writes), Cut.KILL_BEFORE, Cut.KILL_AFTER))
+    assert not failures(rounds), failures(rounds)
+    assert kinds(rounds).keys() >= OWN_KINDS | {"PATCH restart-as-new"}
+
+
+def test_once_cancel_struck_at_every_write_compensates_once_each(lanes: Sequence[Lane], world: World) -> None:
+    case = cases.Cancel(world)
+    undisturbed = play(lanes[0], case, "cancel-undisturbed", None)
+    assert not undisturbed.problems, str(undisturbed)
+    rounds = play_all(lanes, case, every_write(len(undisturbed.writes), Cut.KILL_BEFORE, Cut.KILL_AFTER))
+    assert not failures(rounds), failures(rounds)
+    assert kinds(rounds).keys() >= OWN_KINDS | {"PATCH cancel"}
+
+
+@pytest.mark.parametrize("kind", [cases.Kill, cases.Pause, cases.Resume, cases.Purge, cases.PurgeJournal])
+def test_once_other_action_struck_amid_its_writes_takes_effect(
+    lanes: Sequence[Lane], world: World, kind: type[cases.Kill]
+) -> None:
+    rounds = play_all(lanes, kind(world), SAMPLE)
+    assert not failures(rounds), failures(rounds)
+
+
+def test_once_resume_onto_latest_struck_amid_its_writes_leaves_none_paused(lanes: Sequence[Lane], world: World) -> None:
+    with ServicesProcess("lab", prefix="Moved") as own:
+        case = cases.ResumeOntoLatest(World(world.engine, own), "Moved")
+        rounds = [play(lanes[0], case, f"latest-{s.nth}", s) for s in (Strike(4, Cut.KILL_AFTER), *SAMPLE[3:])]
+        rounds.append(play(lanes[0], case, "latest-7", Strike(7, Cut.KILL_BEFORE)))
+    assert not failures(rounds), failures(rounds)
+
+
+@pytest.mark.parametrize("cut", [Cut.LOSE_ANSWER, Cut.DELIVER_LATE, Cut.KILL_LATE])
+def test_once_restart_whose_answer_is_lost_or_delivery_late_makes_one_child_each(
+    lanes: Sequence[Lane], world: World, cut: Cut
+) -> None:
+    rounds = play_all(lanes, cases.RestartAsNew(world), [Strike(nth, cut) for nth in (1, 3, 4, 6)])
+    assert not failures(rounds), failures(rounds)
+
+
+def test_once_cancel_whose_answer_is_lost_or_delivery_late_compensates_once_each(
+    lanes: Sequence[Lane], world: World
+) -> None:
+    strikes = [Strike(nth, cut) for nth in (3, 4) for cut in (Cut.LOSE_ANSWER, Cut.DELIVER_LATE, Cut.KILL_LATE)]
+    rounds = play_all(lanes, cases.Cancel(world), strikes)
+    assert not failures(rounds), failures(rounds)
