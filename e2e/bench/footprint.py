@@ -17,8 +17,8 @@ GOAL_MEBIBYTES = 100
 
 NOTE = (
     f"Memory {REST_SECONDS:.0f} s after the last thing happened, as the kernel counts it (PSS: shared pages in "
-    f"proportion). Start: median of {STARTS}, from the start of the process to the arrival of the first status write of an "
-    "InvocationAction that was there before."
+    f"proportion). Start: median of {STARTS}, from the start of the process to the first status write of an "
+    "InvocationAction that was there before arrives."
 )
 
 
@@ -60,6 +60,8 @@ def _start(stage: Stage, number: int) -> float:
         try:
             at, _ = watch.first(lambda obj: obj["metadata"]["name"] == name and "phase" in obj.get("status", {}))
             watch.first(lambda obj: obj["metadata"]["name"] == name and ready(obj))
+        except TimeoutError as error:
+            raise RuntimeError(f"{error}; the operator says:\n{child.tail()}") from error
         finally:
             child.stop(grace=10)
     return at - begun

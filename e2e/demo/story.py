@@ -346,8 +346,8 @@ def section(
 
 def short_names(table: str) -> str:
     """Cut the names of records, which are hashes and wide, in the middle of a table."""
-    cut = 40
-    lines = [re.sub(rf"^(iact-[0-9a-f]{{8}})[0-9a-f]{{{cut}}}", r"\1…", line) for line in table.splitlines()]
+    cut = 44
+    lines = [re.sub(rf"^(iact-[0-9a-f]{{4}})[0-9a-f]{{{cut}}}", r"\1…", line) for line in table.splitlines()]
     return "\n".join([lines[0].replace("NAME" + " " * (cut - 1), "NAME", 1), *lines[1:]])
 
 
