@@ -1,9 +1,9 @@
 """Invocations in every status that an action can meet, for tables of outcomes by status."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from tests.operator.conftest import Stage, unique
+from tests.operator.conftest import Object, Stage, results, unique
 
 HOUR = 3600.0
 
@@ -51,7 +51,16 @@ MAKERS = {
     "nothing retained": Maker(lambda s: s.send("zero_echo", "x", service="LabZero"), "absent"),
 }
 
-ALIVE = tuple(name for name, maker in MAKERS.items() if maker.status not in ("completed", "absent") and not maker.end)
+ALIVE = (
+    "scheduled",
+    "pending behind a key",
+    "running an open sleep",
+    "suspended",
+    "suspended and holding a key",
+    "backing off",
+    "paused by its policy",
+    "paused by hand",
+)
 ENDED = ("succeeded", "failed", "killed", "cancelled", "workflow run", "object call", "journal purged")
 
 
@@ -67,3 +76,9 @@ def populate(stage: Stage, names: Iterable[str]) -> dict[str, str]:
         if MAKERS[name].end:
             stage.engine.wait_status(id_, MAKERS[name].end, timeout=60)
     return made
+
+
+def outcomes(action: Object, made: Mapping[str, str]) -> dict[str, tuple[str, str | None]]:
+    """What an action says of a population: name to outcome and reason."""
+    found = results(action)
+    return {name: found.get(id_, ("no result", None)) for name, id_ in made.items()}
