@@ -87,7 +87,7 @@ def fields(rows: list[InvocationRow], *, scopes: bool) -> dict[str, Draw]:
         "completedFor": DURATIONS,
         "deployments": few(st.sampled_from([*sorted(set(texts("pinned_deployment_id"))), "dp_1none"])),
         "failureCodes": few(st.sampled_from([0, 4, 41, 409, 418, 500, 503, 5000, 65535])),
-        "failureMessage": neighbours(messages),
+        "failureMessage": st.one_of(neighbours(messages), st.sampled_from([" ", "] ", *(" " + m for m in messages)])),
         "minRetries": st.integers(1, 5),
         "invokedBy": few(patterns(texts("invoked_by"))),
         "rootsOnly": st.booleans(),

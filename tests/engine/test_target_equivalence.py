@@ -104,6 +104,14 @@ def test_population_at_rest_has_every_status_and_oddity(newest: Population) -> N
     assert {"it's", "a\x00b", "\U0010ffffz", "e\u0301"} <= {row.key for row in rows}
 
 
+def test_failure_of_a_second_pause_is_that_of_the_latest_event(newest: Population) -> None:
+    _, rows = newest
+    (again,) = (row for row in rows if (row.service, row.handler) == ("LabObj_LabSvc", "hold"))
+    assert again.status is InvocationStatus.PAUSED
+    assert again.failure_code == 500
+    assert "error when calling" in (again.failure_message or "")
+
+
 def test_select_ids_of_the_planned_returns_the_same_rows(newest: Population) -> None:
     engine, rows = newest
     some = rows[::3]
