@@ -1,5 +1,6 @@
 """Rounds: one run of an action with the operator struck at one write, and what was wrong at its end."""
 
+import itertools
 import queue
 from collections import Counter
 from collections.abc import Sequence
@@ -10,6 +11,8 @@ from e2e.rig.killproxy import Cut
 from e2e.scenarios import truth
 from e2e.scenarios.cases import Case
 from e2e.scenarios.lane import TERMINAL, Lane, until
+
+_numbers = itertools.count(1)
 
 LATE_SECONDS = 2.0
 """Later than the call timeout, sooner than a call whose answer was lost is judged."""
@@ -71,20 +74,20 @@ def look_again(rounds: Sequence[Round]) -> None:
             played.problems = [f"later: {problem}" for problem in later]
 
 
-def play_all(lanes: Sequence[Lane], case: Case, strikes: Sequence[Strike]) -> list[Round]:
-    """Play a round for each strike, on all lanes side by side."""
-    waiting: queue.SimpleQueue[tuple[int, Strike]] = queue.SimpleQueue()
-    for number, strike in enumerate(strikes):
-        waiting.put((number, strike))
+def play_all(lanes: Sequence[Lane], planned: Sequence[tuple[Case, Strike]]) -> list[Round]:
+    """Play these rounds on all lanes side by side."""
+    waiting: queue.SimpleQueue[tuple[Case, Strike]] = queue.SimpleQueue()
+    for one in planned:
+        waiting.put(one)
 
     def work(lane: Lane) -> list[Round]:
         played = []
         while True:
             try:
-                number, strike = waiting.get_nowait()
+                case, strike = waiting.get_nowait()
             except queue.Empty:
                 return played
-            played.append(play(lane, case, f"{case.action.lower()}-{number}", strike))
+            played.append(play(lane, case, f"{case.action.lower()}-{next(_numbers)}", strike))
 
     with ThreadPoolExecutor(len(lanes)) as pool:
         rounds = [played for some in pool.map(work, lanes) for played in some]
@@ -92,8 +95,8 @@ def play_all(lanes: Sequence[Lane], case: Case, strikes: Sequence[Strike]) -> li
     return rounds
 
 
-def every_write(writes: int, *cuts: Cut) -> list[Strike]:
-    return [Strike(nth, cut) for nth in range(1, writes + 1) for cut in cuts]
+def at_every_write(case: Case, writes: int, *cuts: Cut) -> list[tuple[Case, Strike]]:
+    return [(case, Strike(nth, cut)) for nth in range(1, writes + 1) for cut in cuts]
 
 
 def failures(rounds: Sequence[Round]) -> str:

@@ -14,17 +14,10 @@ from e2e.rig.killproxy import Cut
 from e2e.scenarios import cases
 from e2e.scenarios.cases import World
 from e2e.scenarios.lane import Lane
-from e2e.scenarios.rounds import Strike, every_write, failures, kinds, play, play_all
+from e2e.scenarios.rounds import Strike, at_every_write, failures, kinds, play, play_all
 
 LANES = 4
 OWN_KINDS = {"POST invocationrecords", "PATCH invocationactions/status", "PUT invocationrecords/status"}
-SAMPLE = [
-    Strike(1, Cut.KILL_AFTER),
-    Strike(3, Cut.KILL_BEFORE),
-    Strike(4, Cut.KILL_AFTER),
-    Strike(6, Cut.KILL_AFTER),
-]
-"""With the record there and nothing asked; amid the calls, on both sides; and once all are asked."""
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +33,7 @@ def test_once_restart_struck_at_every_write_makes_one_child_each(lanes: Sequence
     case = cases.RestartAsNew(world)
     undisturbed = play(lanes[0], case, "restart-undisturbed", None)
     assert not undisturbed.problems, str(undisturbed)
-    rounds = play_all(lanes, case, every_write(len(undisturbed.writes), Cut.KILL_BEFORE, Cut.KILL_AFTER))
+    rounds = play_all(lanes, at_every_write(case, len(undisturbed.writes), Cut.KILL_BEFORE, Cut.KILL_AFTER))
     assert not failures(rounds), failures(rounds)
     assert kinds(rounds).keys() >= OWN_KINDS | {"PATCH restart-as-new"}
 
@@ -49,38 +42,30 @@ def test_once_cancel_struck_at_every_write_compensates_once_each(lanes: Sequence
     case = cases.Cancel(world)
     undisturbed = play(lanes[0], case, "cancel-undisturbed", None)
     assert not undisturbed.problems, str(undisturbed)
-    rounds = play_all(lanes, case, every_write(len(undisturbed.writes), Cut.KILL_BEFORE, Cut.KILL_AFTER))
+    rounds = play_all(lanes, at_every_write(case, len(undisturbed.writes), Cut.KILL_BEFORE, Cut.KILL_AFTER))
     assert not failures(rounds), failures(rounds)
     assert kinds(rounds).keys() >= OWN_KINDS | {"PATCH cancel"}
 
 
-@pytest.mark.parametrize("kind", [cases.Kill, cases.Pause, cases.Resume, cases.Purge, cases.PurgeJournal])
-def test_once_other_action_struck_amid_its_writes_takes_effect(
-    lanes: Sequence[Lane], world: World, kind: type[cases.Kill]
-) -> None:
-    rounds = play_all(lanes, kind(world), SAMPLE)
+def test_once_other_actions_struck_amid_their_writes_take_effect(lanes: Sequence[Lane], world: World) -> None:
+    others = [cases.Kill, cases.Pause, cases.Resume, cases.Purge, cases.PurgeJournal]
+    strikes = [Strike(1, Cut.KILL_AFTER), Strike(4, Cut.KILL_AFTER)]
+    rounds = play_all(lanes, [(kind(world), strike) for kind in others for strike in strikes])
     assert not failures(rounds), failures(rounds)
 
 
-def test_once_resume_onto_latest_struck_amid_its_writes_leaves_none_paused(lanes: Sequence[Lane], world: World) -> None:
-    with ServicesProcess("lab", prefix="Moved") as own:
-        case = cases.ResumeOntoLatest(World(world.engine, own), "Moved")
-        rounds = [play(lanes[0], case, f"latest-{s.nth}", s) for s in (Strike(4, Cut.KILL_AFTER), *SAMPLE[3:])]
-        rounds.append(play(lanes[0], case, "latest-7", Strike(7, Cut.KILL_BEFORE)))
-    assert not failures(rounds), failures(rounds)
-
-
-@pytest.mark.parametrize("cut", [Cut.LOSE_ANSWER, Cut.DELIVER_LATE, Cut.KILL_LATE])
-def test_once_restart_whose_answer_is_lost_or_delivery_late_makes_one_child_each(
-    lanes: Sequence[Lane], world: World, cut: Cut
-) -> None:
-    rounds = play_all(lanes, cases.RestartAsNew(world), [Strike(nth, cut) for nth in (1, 3, 4, 6)])
-    assert not failures(rounds), failures(rounds)
-
-
-def test_once_cancel_whose_answer_is_lost_or_delivery_late_compensates_once_each(
+def test_once_resume_onto_latest_struck_between_pause_and_resume_leaves_none_paused(
     lanes: Sequence[Lane], world: World
 ) -> None:
-    strikes = [Strike(nth, cut) for nth in (3, 4) for cut in (Cut.LOSE_ANSWER, Cut.DELIVER_LATE, Cut.KILL_LATE)]
-    rounds = play_all(lanes, cases.Cancel(world), strikes)
+    with ServicesProcess("lab", prefix="Moved") as own:
+        case = cases.ResumeOntoLatest(World(world.engine, own), "Moved")
+        rounds = play_all(lanes[:1], [(case, Strike(4, Cut.KILL_AFTER)), (case, Strike(7, Cut.KILL_BEFORE))])
+    assert not failures(rounds), failures(rounds)
+
+
+def test_once_answers_lost_and_deliveries_late_take_effect_once(lanes: Sequence[Lane], world: World) -> None:
+    cuts = (Cut.LOSE_ANSWER, Cut.DELIVER_LATE, Cut.KILL_LATE)
+    planned = [(cases.RestartAsNew(world), Strike(nth, cut)) for nth in (1, 4) for cut in cuts]
+    planned += [(cases.Cancel(world), Strike(4, cut)) for cut in cuts]
+    rounds = play_all(lanes, planned)
     assert not failures(rounds), failures(rounds)

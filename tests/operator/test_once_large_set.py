@@ -1,0 +1,80 @@
+"""Once, with a set that is kept in chunks beside the record: killed while it is written, and while it is worked on."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from e2e.rig import ControlPlane, Engine, ServicesProcess
+from e2e.rig.killproxy import Cut
+from e2e.scenarios import truth
+from e2e.scenarios.cases import World
+from e2e.scenarios.lane import Lane, until
+
+SIZE = 1500
+LIMITS = {"maxTargets": 2 * SIZE}
+
+
+@pytest.fixture
+def lane(quiet_control_plane: ControlPlane, world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lane]:
+    with Lane(quiet_control_plane, world.engine, tmp_path_factory.mktemp("large")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def crowd(engine: Engine) -> Iterator[str]:
+    """Name of a service that nobody else calls."""
+    with ServicesProcess("lab", prefix="Crowd") as own:
+        engine.register(own.uri)
+        yield "CrowdLabSvc"
+
+
+def completed(engine: Engine, service: str, size: int, handler: str = "echo") -> list[str]:
+    """Invocations of the service that have completed."""
+    with ThreadPoolExecutor(8) as pool:
+        ids = list(pool.map(lambda number: engine.send(service, handler, f"{number}"), range(size)))
+    query = (
+        f"select count(*) as n from sys_invocation where target_service_name = '{service}' and status <> 'completed'"
+    )
+    until(lambda: engine.sql(query)[0]["n"] == 0, f"{service} did not complete")
+    return ids
+
+
+def test_once_large_restart_killed_in_mid_run_makes_one_child_each(lane: Lane, world: World, crowd: str) -> None:
+    ids = completed(world.engine, crowd, SIZE)
+    victim = lane.start_operator()
+    lane.create(lane.manifest("large", "RestartAsNew", {"services": [crowd], "handlers": ["echo"]}, limits=LIMITS))
+    until(lambda: lane.script.count("restart-as-new") >= SIZE // 3, lambda: f"nothing began\n{lane.logs()}")
+    victim.kill()
+    assert truth.children(world.engine, ids).total() < SIZE, "the run was to be in the middle"
+    assert lane.chunks(), "a set of this size is kept in chunks"
+    lane.revive()
+    lane.ended("large", timeout=120)
+    assert truth.told(lane, "large", SIZE) + truth.one_child_each(world.engine, ids)[:5] == []
+    until(lambda: not lane.chunks(), lambda: f"chunks were left: {lane.chunks()}")
+
+
+@pytest.mark.parametrize("cut", [Cut.KILL_BEFORE, Cut.KILL_AFTER])
+def test_once_large_set_killed_while_it_is_written_starts_over_with_a_set_of_its_own(
+    lane: Lane, world: World, crowd: str, cut: Cut
+) -> None:
+    """The second try plans anew; what the first one left behind must not be taken for its set when it dies as well."""
+    handler = "headers"
+    first = completed(world.engine, crowd, SIZE, handler)
+    victim = lane.start_operator()
+    lane.script.arm(2, cut, victim)
+    lane.create(lane.manifest("twice", "Purge", {"services": [crowd], "handlers": [handler]}, limits=LIMITS))
+    until(lambda: not victim.running, lambda: f"it was not struck: {lane.script.writes}\n{lane.logs()}")
+    assert lane.script.hit
+    assert lane.script.hit.what == "POST configmaps"
+    later = completed(world.engine, crowd, 100, handler)
+    second = lane.start_operator(wait=False)
+    until(lambda: lane.script.count("purge") >= SIZE // 3, lambda: f"nothing began\n{lane.logs()}")
+    second.kill()
+    lane.revive()
+    lane.ended("twice", timeout=120)
+    assert truth.told(lane, "twice", SIZE + len(later)) == []
+    left = f"select id from sys_invocation where target_service_name = '{crowd}' and target_handler_name = '{handler}'"
+    assert world.engine.sql(left) == []
+    assert len(first) == SIZE
+    until(lambda: not lane.chunks(), lambda: f"chunks were left: {lane.chunks()}")
