@@ -43,6 +43,10 @@ class Line:
         self._connection.request(method, path, body=text, headers=headers)
         response = self._connection.getresponse()
         said = response.read()
+        if response.status == 429:
+            # The API server is still filling its cache of a new kind.
+            time.sleep(1)
+            return self.request(method, path, body, kind)
         if response.status >= 300:
             raise RuntimeError(f"{method} {path}: {response.status} {said[:300]!r}")
         return json.loads(said) if said else None
