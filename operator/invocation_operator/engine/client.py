@@ -62,12 +62,25 @@ class EngineClient:
         """
         self._query_timeout = query_timeout
         self._call_timeout = call_timeout
-        self._transport = Transport(
+        self._connect_timeout = connect_timeout
+        self._max_connections = max_connections
+        self._transport = self._to(connection)
+
+    def _to(self, connection: Connection) -> Transport:
+        return Transport(
             connection,
-            connect_timeout=connect_timeout,
-            call_timeout=call_timeout,
-            max_connections=max_connections,
+            connect_timeout=self._connect_timeout,
+            call_timeout=self._call_timeout,
+            max_connections=self._max_connections,
         )
+
+    def reconnect(self, connection: Connection, *, query_timeout: float) -> Transport:
+        """Ask with other credentials from now on. Returns the former connections, on which requests may be under way:
+        the caller closes them when these have ended. Raises as the constructor does, and changes nothing then.
+        """
+        former, self._transport = self._transport, self._to(connection)
+        self._query_timeout = query_timeout
+        return former
 
     async def close(self) -> None:
         """Close all connections; requests under way fail."""

@@ -31,3 +31,9 @@ ENGINE_INVOCATIONS = Gauge(
     ["namespace", "engine", "status"],
     registry=REGISTRY,
 )
+
+
+def forget_engine(namespace: str, engine: str) -> None:
+    """Drop what is said of a RestateEngine that is gone: it is neither up nor down."""
+    for gauge in (ENGINE_UP, ENGINE_INVOCATIONS):
+        gauge.remove_by_labels({"namespace": namespace, "engine": engine})

@@ -27,7 +27,7 @@ from invocation_operator.reconcile import narrate, parse
 from invocation_operator.reconcile.board import Board
 from invocation_operator.reconcile.cell import Cell
 from invocation_operator.reconcile.control import Stop
-from invocation_operator.reconcile.engines import Engines, Located, Resolved, unreachable
+from invocation_operator.reconcile.engines import Engines, Located, Resolved
 from invocation_operator.reconcile.lock import Lock, PlanLost
 from invocation_operator.reconcile.narrate import Turn
 from invocation_operator.reconcile.parse import Subject
@@ -35,7 +35,7 @@ from invocation_operator.reconcile.planning import check_target, make_plan
 from invocation_operator.reconcile.runner import Runner
 from invocation_operator.reconcile.schema import SchemaGate
 from invocation_operator.reconcile.takeover import Leases
-from invocation_operator.reconcile.waiting import Waiting
+from invocation_operator.reconcile.waiting import Waiting, unreachable
 from invocation_operator.reconcile.workbench import Done, Outcome, Retry
 
 log = structlog.get_logger(__name__)
@@ -88,12 +88,13 @@ class ActionReconciler:
             return await self._meet(cell, record)
         if spec.suspend and spec.mode is Mode.EXECUTE:
             return await self._hold_up(board, subject, "Suspended", "waiting until spec.suspend is false.")
-        refused = check_specification(spec, [located.spec.guardrails], located.namespace_labels)
+        refused = check_specification(spec, [located.spec.guardrails], located.namespace_labels or {})
         if refused is not None:
             return await self._refuse(board, subject, refused)
         resolved = await self.engines.connect(located)
-        if self.engines.suspended(resolved.station.address):
-            return await self._hold_up(board, subject, "EngineSuspended", "the engine's kill switch is on.")
+        if switches := self.engines.switches(resolved.station.address):
+            message = f"the kill switch (spec.suspend) of RestateEngine {', '.join(switches)} is on; waiting for it."
+            return await self._hold_up(board, subject, "EngineSuspended", message)
         try:
             return await self._start(cell, board, subject, spec, resolved, name)
         except EngineError as error:

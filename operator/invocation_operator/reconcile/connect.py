@@ -7,7 +7,7 @@ that both show.
 import re
 from collections.abc import Mapping
 from ipaddress import ip_address
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from invocation_operator.api.v1alpha1.engine import EngineSpec, NamespacesFrom
 from invocation_operator.cluster.client import KubeClient
@@ -22,6 +22,7 @@ ADMIN_PORT = 9070
 
 _ENVIRONMENT = re.compile(r"[0-9A-Za-z_-]+")
 _REGION = re.compile(r"[0-9a-z-]+(\.[0-9a-z-]+)*")
+_API_VERSION = re.compile(r"/v\d+$")
 
 
 def may_refer(spec: EngineSpec, engine_namespace: str, namespace: str, labels: Mapping[str, str]) -> bool:
@@ -50,9 +51,23 @@ def static_url(namespace: str, spec: EngineSpec, cluster_domain: str) -> str | N
     return None
 
 
+def address_of(url: str, cluster_domain: str) -> str:
+    """Return what tells engines apart: host, port and path of the admin API; scheme and spelling aside."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "").lower()
+    if host.endswith(".svc"):
+        host = f"{host}.{cluster_domain.lower()}"
+    elif host == "localhost":
+        host = "127.0.0.1"
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    path = "/".join(part for part in unquote(parts.path).split("/") if part not in ("", "."))
+    # The engine answers the same below /v2, /v3 ... as without.
+    return f"{host}:{port}{_API_VERSION.sub('', f'/{path}').rstrip('/')}"
+
+
 async def connection_of(client: KubeClient, namespace: str, spec: EngineSpec, *, cluster_domain: str) -> Connection:
     """Return the connection that ``spec`` describes. Raises ``Waiting``, and the errors of ``cluster.errors``."""
-    url = await _url(client, namespace, spec, cluster_domain)
+    url = await url_of(client, namespace, spec, cluster_domain)
     token_ref = spec.auth.bearer_token_secret if spec.auth else None
     if token_ref is not None and not _token_may_travel(url, cluster_domain):
         raise Waiting(
@@ -66,6 +81,9 @@ async def connection_of(client: KubeClient, namespace: str, spec: EngineSpec, *,
         if token_ref is not None:
             data = await read_credential(client, namespace, token_ref.name)
             token = key_of(data, namespace, token_ref.name, token_ref.key).decode().strip()
+            if not token:
+                message = f"the token in the Secret {namespace}/{token_ref.name} is empty; fill it."
+                raise Waiting("SecretInvalid", message)
         ca_pem = cert = key = None
         if spec.tls is not None and spec.tls.ca_secret is not None:
             ca = spec.tls.ca_secret
@@ -82,7 +100,8 @@ async def connection_of(client: KubeClient, namespace: str, spec: EngineSpec, *,
     return Connection(url, token, ca_pem, cert, key, server_name)
 
 
-async def _url(client: KubeClient, namespace: str, spec: EngineSpec, cluster_domain: str) -> str:
+async def url_of(client: KubeClient, namespace: str, spec: EngineSpec, cluster_domain: str) -> str:
+    """Return the URL of the admin API. Raises ``Waiting``, and the errors of ``cluster.errors``."""
     url = static_url(namespace, spec, cluster_domain)
     if url is not None:
         return url
@@ -108,7 +127,7 @@ async def _cloud_url(client: KubeClient, name: str) -> str:
 def _token_may_travel(url: str, cluster_domain: str) -> bool:
     parts = urlsplit(url)
     host = (parts.hostname or "").lower()
-    if parts.scheme == "https" or host == "localhost" or host.endswith((".svc", f".svc.{cluster_domain}")):
+    if parts.scheme == "https" or host == "localhost" or host.endswith((".svc", f".svc.{cluster_domain.lower()}")):
         return True
     try:
         return ip_address(host).is_loopback

@@ -37,6 +37,7 @@ class Control:
     cell: Cell
     uid: str
     engine_suspended: Callable[[], bool]
+    engine_replaced: Callable[[], bool]
     holds: Callable[[], bool]
     shutting_down: Callable[[], bool]
     deadline: float | None
@@ -50,6 +51,8 @@ class Control:
             return Stop.DELETED
         if not self.holds():
             return Stop.HOLD_LOST
+        if self.final is None and self.engine_replaced():
+            self.final = Stop.ENGINE_CHANGED
         if self.final is not None:
             return self.final
         if self.deadline is not None and self.now() >= self.deadline:

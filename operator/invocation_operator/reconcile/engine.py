@@ -1,6 +1,6 @@
 """RestateEngine: whether the engine can be used, what it is, and how many invocations it has, looked at regularly."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -49,15 +49,21 @@ class EngineReconciler:
             return Done()
         before = EngineStatus.model_validate(obj.get("status") or {})
         try:
-            resolved = await self.engines.connect(self.engines.located(obj))
+            resolved = await self.engines.connect(self.engines.located(obj), fresh=True)
         except Waiting as waiting:
             verdict = Verdict.STALLED if waiting.stalled else Verdict.WORKING
-            await self._write(cell, obj, before, verdict, waiting.reason, waiting.message)
+            status = before.model_copy(update={"url": self._url(obj) or before.url})
+            await self._write(cell, obj, status, verdict, waiting.reason, waiting.message)
             return Retry(min(waiting.retry_seconds, PROBE_FAILED_SECONDS) if not waiting.stalled else PROBE_SECONDS)
         found = await self._look(obj, before, resolved)
-        reason, message = _verdict(obj, resolved)
+        reason, message = _verdict(resolved, self.engines.switches(resolved.station.address))
         await self._write(cell, obj, found, Verdict.READY, reason, message)
         return Retry(PROBE_SECONDS)
+
+    def _url(self, obj: Object) -> str | None:
+        """Return where an engine is looked for that cannot be used; None when that is not known."""
+        spec = parse_spec(obj)
+        return self.engines.static_url(obj["metadata"]["namespace"], spec) if spec is not None else None
 
     async def _look(self, obj: Object, before: EngineStatus, resolved: Resolved) -> EngineStatus:
         offered = resolved.probe.capabilities
@@ -86,7 +92,9 @@ class EngineReconciler:
 
     async def _count(self, obj: Object, resolved: Resolved) -> list[NamedCount]:
         rows = await resolved.station.client.rows("select status, count(*) as n from sys_invocation group by status")
-        counted = [NamedCount(name=STATUS[row["status"]].value, count=row["n"]) for row in rows]
+        # A newer engine may have statuses that are not known here: they keep the engine's own word.
+        words = {word: status.value for word, status in STATUS.items()}
+        counted = [NamedCount(name=words.get(row["status"], row["status"]), count=row["n"]) for row in rows]
         metadata = obj["metadata"]
         for status in STATUS.values():
             number = next((c.count for c in counted if c.name == status.value), 0)
@@ -111,19 +119,22 @@ class EngineReconciler:
         status = status.model_copy(update={"observed_generation": metadata["generation"], "conditions": built})
         try:
             cell.keep(await status_writer.write(self.client, ENGINES, obj, status))
-        except (ObjectNotFound, WriteConflict):
+        except ObjectNotFound:
+            metrics.forget_engine(metadata["namespace"], metadata["name"])
+            return
+        except WriteConflict:
             return
         if before is None or before.reason != reason:
             self.events.tell(obj, reason, message, "Normal" if up else "Warning")
             log.info("engine", namespace=metadata["namespace"], name=metadata["name"], reason=reason, message=message)
 
 
-def _verdict(obj: Object, resolved: Resolved) -> tuple[str, str]:
+def _verdict(resolved: Resolved, switches: Sequence[str]) -> tuple[str, str]:
     version = resolved.probe.version
     told = f"version {version.text}, cluster {resolved.probe.cluster_name!r}."
-    spec = parse_spec(obj)
-    if spec is not None and spec.suspend:
-        return "Suspended", f"{told} The kill switch (spec.suspend) is on: nothing is executed on this engine."
+    if switches:
+        which = ", ".join(switches)
+        return "Suspended", f"{told} Nothing is executed on this engine: spec.suspend of RestateEngine {which} is on."
     if supported(version) is Support.UNTESTED:
         return "Reachable", f"{told} This version is newer than those the operator was tried with (1.6.1 to 1.7.x)."
     return "Reachable", told

@@ -1,36 +1,46 @@
 """The engines that the operator knows: which object means which engine, and what everything on it shares.
 
 Several RestateEngines may lead to one engine. They share one *station*: one budget with the strictest limits, all their
-guardrails, and any of their kill switches. Stations are told apart by the address of the admin API.
+guardrails, and any of their kill switches. What they lead to is told apart by the address of the admin API; each has
+connections of its own, since its credentials may differ.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
 from invocation_operator.api.v1alpha1.base import EngineIdentity, EngineRef
 from invocation_operator.api.v1alpha1.engine import EngineSpec, Guardrails
 from invocation_operator.cluster.client import KubeClient, Object
-from invocation_operator.cluster.errors import ObjectNotFound
+from invocation_operator.cluster.errors import ClusterError, ObjectNotFound
 from invocation_operator.cluster.resources import ENGINES, NAMESPACES
 from invocation_operator.engine import errors
 from invocation_operator.engine.client import Connection, EngineClient
 from invocation_operator.engine.models import EngineCapabilities
+from invocation_operator.engine.transport import Transport
 from invocation_operator.engine.version import Support, Version, supported
+from invocation_operator.observe import metrics
 from invocation_operator.reconcile.budget import Budget
-from invocation_operator.reconcile.connect import connection_of, may_refer, static_url
-from invocation_operator.reconcile.waiting import Waiting
+from invocation_operator.reconcile.connect import address_of, connection_of, may_refer, static_url, url_of
+from invocation_operator.reconcile.waiting import Waiting, unreachable
 from invocation_operator.values.duration import DurationError, parse_duration
+
+Key = tuple[str, str]
+"""Namespace and name of a RestateEngine."""
 
 DEFAULT_NAME = "default"
 """Name of the engine that is meant when nothing is said."""
 PROBE_SECONDS = 30.0
 """How long what was learned of an engine is relied on."""
 FAILURE_SECONDS = 2.0
-"""How long a failed probe is not repeated."""
+"""How long a probe is not repeated for those who want to know it now, and a failed one for nobody."""
+NOT_ALLOWED_SECONDS = 30.0
+"""How soon a reference that is not allowed is looked at again: nothing tells of a namespace's changed labels."""
+CLOSE_SECONDS = 60.0
+"""How long connections with former credentials stay open for the requests that are under way on them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +55,15 @@ class Probe:
 
 @dataclass(slots=True)
 class Station:
-    """One engine: the connection, what it offers, and the budget that everything on it shares."""
+    """What a RestateEngine leads to: the connection, what is offered there, and the budget that everything shares.
+
+    It lives as long as the RestateEngine leads to the same address. New credentials go into the same client, so that
+    runs that are under way go on with them.
+    """
 
     address: str
     connection: Connection
+    query_timeout: float
     client: EngineClient
     budget: Budget
     connections: asyncio.Semaphore
@@ -88,7 +103,10 @@ class Located:
     name: str
     uid: str
     spec: EngineSpec
-    namespace_labels: Mapping[str, str]
+    referrer: str
+    """Namespace of what refers to it."""
+    namespace_labels: Mapping[str, str] | None
+    """Labels of that namespace; None when nothing has asked for them yet."""
 
     @property
     def full_name(self) -> str:
@@ -115,12 +133,13 @@ class Engines:
         self._trusted = tuple(trusted_namespaces)
         self._call_timeout = call_timeout
         self._clock = clock
-        self._specs: dict[tuple[str, str], EngineSpec] = {}
-        self._uids: dict[tuple[str, str], str] = {}
-        self._addresses: dict[tuple[str, str], str] = {}
-        self._stations: dict[tuple[tuple[str, str], Connection], Station] = {}
+        self._specs: dict[Key, EngineSpec] = {}
+        self._uids: dict[Key, str] = {}
+        self._versions: dict[Key, int] = {}
+        self._addresses: dict[Key, str] = {}
+        self._stations: dict[Key, Station] = {}
         self._budgets: dict[str, Budget] = {}
-        self._closing: set[asyncio.Task[None]] = set()
+        self._former: dict[EngineClient | Transport, asyncio.Task[None]] = {}
 
     # What the watch says.
 
@@ -129,6 +148,12 @@ class Engines:
         for namespace in namespaces:
             async for obj in self._client.list(ENGINES, namespace):
                 self.observe(obj, deleted=False)
+        for key, spec in self._specs.items():
+            if spec.cloud is not None:
+                # Its own reconciler tells what is wrong with it.
+                with contextlib.suppress(Waiting, ClusterError):
+                    url = await url_of(self._client, key[0], spec, self._cluster_domain)
+                    self._lead(key, address_of(url, self._cluster_domain))
 
     def observe(self, obj: Object, *, deleted: bool) -> bool:
         """Take in a RestateEngine and tell whether that changes anything for those who use it.
@@ -136,32 +161,66 @@ class Engines:
         One that cannot be parsed counts as suspended: its ceilings are unknown.
         """
         key = _key(obj)
+        version = int(obj["metadata"]["resourceVersion"])
+        if version < self._versions.get(key, 0):
+            # Somebody read the object while the watch had not told of that version yet.
+            return False
+        self._versions[key] = version
         before = self._specs.get(key)
         self._take_in(key, obj, deleted=deleted)
         return self._specs.get(key) != before
 
-    def _take_in(self, key: tuple[str, str], obj: Object, *, deleted: bool) -> None:
+    def _take_in(self, key: Key, obj: Object, *, deleted: bool) -> None:
         if deleted:
             if self._uids.get(key) == obj["metadata"]["uid"]:
-                for known in (self._specs, self._uids, self._addresses):
+                for known in (self._specs, self._uids):
                     known.pop(key, None)
-                self._retire(key)
+                self._lead(key, None)
+                metrics.forget_engine(*key)
             return
         self._uids[key] = obj["metadata"]["uid"]
+        before = self._specs.get(key)
         spec = self._specs[key] = parse_spec(obj) or EngineSpec(suspend=True)
         url = static_url(key[0], spec, self._cluster_domain)
         if url is not None:
-            self._addresses[key] = address_of(url)
-        if key in self._addresses:
+            self._lead(key, address_of(url, self._cluster_domain))
+        elif spec.cloud is not None and before is not None and before.cloud != spec.cloud:
+            self._lead(key, None)
+        elif key in self._addresses:
             self._tighten(self._addresses[key])
 
-    def uid(self, key: tuple[str, str]) -> str | None:
+    def _lead(self, key: Key, address: str | None) -> None:
+        """Take in where a RestateEngine leads to; None: nowhere, as far as is known."""
+        before = self._addresses.pop(key, None)
+        if address is not None:
+            self._addresses[key] = address
+            self._tighten(address)
+        if before is not None and before != address:
+            self._tighten(before)
+            station = self._stations.pop(key, None)
+            if station is not None:
+                self._close_later(station.client)
+
+    def static_url(self, namespace: str, spec: EngineSpec) -> str | None:
+        """Return where ``spec`` alone says that the engine is; None for ``cloud``."""
+        return static_url(namespace, spec, self._cluster_domain)
+
+    def uid(self, key: Key) -> str | None:
         """Return the UID of a RestateEngine, None when there is none of that name."""
         return self._uids.get(key)
 
+    def replaced(self, resolved: Resolved) -> bool:
+        """Whether the RestateEngine is gone, is another object, or leads elsewhere now."""
+        another = self._uids.get(resolved.key) != resolved.identity.uid
+        return another or self._addresses.get(resolved.key) != resolved.station.address
+
     def suspended(self, address: str) -> bool:
         """Whether the kill switch of any RestateEngine that leads to ``address`` is on."""
-        return any(spec.suspend for spec in self._sharing(address))
+        return any(self._specs[key].suspend for key in self._leading_to(address))
+
+    def switches(self, address: str) -> list[str]:
+        """Return the RestateEngines that lead to ``address`` and whose kill switch is on."""
+        return sorted("/".join(key) for key in self._leading_to(address) if self._specs[key].suspend)
 
     # What the reconcilers ask.
 
@@ -173,21 +232,25 @@ class Engines:
         obj = await self._find(ref, namespace)
         own = self.located(obj)
         spec, engine_namespace, name = own.spec, own.namespace, own.name
-        labels: Mapping[str, str] = {}
-        needs_labels = spec.allowed_namespaces.selector is not None or spec.guardrails.namespaces is not None
-        if needs_labels:
-            found = await self._client.get(NAMESPACES, None, namespace)
-            labels = found["metadata"].get("labels") or {}
-        trusted = namespace == engine_namespace or not self._trusted or engine_namespace in self._trusted
-        if not trusted or not may_refer(spec, engine_namespace, namespace, labels):
+        if namespace != engine_namespace and self._trusted and engine_namespace not in self._trusted:
+            raise Waiting(
+                "EngineNotAllowed",
+                f"the operator does not let namespace {engine_namespace} define engines for others "
+                "(trustedEngineNamespaces); use an engine of a namespace that it trusts, or of your own.",
+                retry_seconds=NOT_ALLOWED_SECONDS,
+            )
+        labels: Mapping[str, str] | None = None
+        if spec.allowed_namespaces.selector is not None or spec.guardrails.namespaces is not None:
+            labels = await self._labels(namespace)
+        if not may_refer(spec, engine_namespace, namespace, labels or {}):
             raise Waiting(
                 "EngineNotAllowed",
                 f"the RestateEngine {engine_namespace}/{name} does not allow references from namespace {namespace} "
                 "(spec.allowedNamespaces); ask its owner, or use another engine.",
-                retry_seconds=30.0,
+                retry_seconds=NOT_ALLOWED_SECONDS,
             )
         self.observe(obj, deleted=False)
-        return replace(own, namespace_labels=labels)
+        return replace(own, referrer=namespace, namespace_labels=labels)
 
     def located(self, obj: Object) -> Located:
         """Return a RestateEngine as its own reconciler sees it. Raises ``Waiting``."""
@@ -196,35 +259,46 @@ class Engines:
         if spec is None:
             message = f"the RestateEngine {engine_namespace}/{name} is not valid for this operator; correct it."
             raise Waiting("EngineInvalid", message, stalled=True)
-        return Located(engine_namespace, name, obj["metadata"]["uid"], spec, {})
+        return Located(engine_namespace, name, obj["metadata"]["uid"], spec, engine_namespace, None)
 
-    async def connect(self, located: Located) -> Resolved:
-        """Return the station of a located engine, probed not long ago. Raises ``Waiting``."""
+    async def connect(self, located: Located, *, fresh: bool = False) -> Resolved:
+        """Return the station of a located engine, probed not long ago; ``fresh``: just now. Raises ``Waiting``."""
         key = (located.namespace, located.name)
-        connection = await connection_of(
-            self._client, located.namespace, located.spec, cluster_domain=self._cluster_domain
-        )
-        station = self._station(key, connection, located.spec)
-        probe = await self._probed(station)
+        station = await self._connected(key, located.spec)
+        probe = await self._probed(station, FAILURE_SECONDS if fresh else PROBE_SECONDS)
         identity = EngineIdentity(
             namespace=located.namespace, name=located.name, uid=located.uid, cluster_name=probe.cluster_name
         )
-        rails = [located.spec.guardrails, *(spec.guardrails for spec in self._sharing(station.address, but=key))]
-        return Resolved(identity, located.spec, station, probe, rails, located.namespace_labels)
+        others = [self._specs[other].guardrails for other in self._leading_to(station.address) if other != key]
+        rails, labels = [located.spec.guardrails, *others], located.namespace_labels
+        if labels is None and any(rail.namespaces is not None for rail in rails):
+            labels = await self._labels(located.referrer)
+        return Resolved(identity, located.spec, station, probe, rails, labels or {})
+
+    async def renew(self, resolved: Resolved) -> None:
+        """Read the credentials again, for a run that the engine refuses. Raises ``Waiting``."""
+        spec = self._specs.get(resolved.key)
+        if spec is not None and not self.replaced(resolved):
+            await self._connected(resolved.key, spec)
 
     async def probe(self, station: Station) -> Probe:
         """Ask an engine for its version, name and abilities, now. Raises ``Waiting``."""
+        asked = station.connection
         try:
-            station.probe = await self._ask(station)
+            found = await self._ask(station)
         except Waiting as waiting:
-            station.failure = (waiting, self._clock())
+            if station.connection is asked:
+                station.failure = (waiting, self._clock())
             raise
-        station.failure = None
-        return station.probe
+        if station.connection is asked:
+            station.probe, station.failure = found, None
+        return found
 
     async def _ask(self, station: Station) -> Probe:
         try:
             version = await station.client.version()
+            if version.release is None:
+                raise errors.BadReply("it gives a version that cannot be read")
             if supported(version) is Support.UNSUPPORTED:
                 raise Waiting(
                     "VersionUnsupported",
@@ -245,7 +319,11 @@ class Engines:
         """Close all connections."""
         for station in self._stations.values():
             await station.client.close()
-        await asyncio.gather(*self._closing, return_exceptions=True)
+        former = dict(self._former)
+        for connections, task in former.items():
+            task.cancel()
+            await connections.close()
+        await asyncio.gather(*former.values(), return_exceptions=True)
 
     # Inside.
 
@@ -268,52 +346,56 @@ class Engines:
         )
         raise Waiting("EngineNotFound", f"there is no {named}; create it.")
 
-    def _station(self, key: tuple[str, str], connection: Connection, spec: EngineSpec) -> Station:
-        address = address_of(connection.url)
-        self._addresses[key] = address
-        station = self._stations.get((key, connection))
-        if station is None:
-            self._retire(key)
-            try:
-                query_timeout = parse_duration(spec.limits.query_timeout).total_seconds()
-                client = EngineClient(connection, query_timeout=query_timeout, call_timeout=self._call_timeout)
-            except errors.EngineError as error:
-                raise unreachable(address, error) from error
-            except (DurationError, ValueError) as error:
-                raise Waiting("EngineInvalid", f"the RestateEngine cannot be used: {error}", stalled=True) from error
-            budget = self._budgets.setdefault(address, Budget(1, 1, self._clock))
-            station = Station(address, connection, client, budget, asyncio.Semaphore(64))
-            self._stations[(key, connection)] = station
-        self._tighten(address)
+    async def _labels(self, namespace: str) -> Mapping[str, str]:
+        found = await self._client.get(NAMESPACES, None, namespace)
+        labels: Mapping[str, str] = found["metadata"].get("labels") or {}
+        return labels
+
+    async def _connected(self, key: Key, spec: EngineSpec) -> Station:
+        """Return the station of a RestateEngine with the credentials as they are now. Raises ``Waiting``."""
+        connection = await connection_of(self._client, key[0], spec, cluster_domain=self._cluster_domain)
+        address = address_of(connection.url, self._cluster_domain)
+        self._lead(key, address)
+        try:
+            timeout = parse_duration(spec.limits.query_timeout).total_seconds()
+            station = self._stations.get(key)
+            if station is None:
+                client = EngineClient(connection, query_timeout=timeout, call_timeout=self._call_timeout)
+                budget = self._budgets.setdefault(address, Budget(1, 1, self._clock))
+                station = Station(address, connection, timeout, client, budget, asyncio.Semaphore(64))
+                self._stations[key] = station
+                self._tighten(address)
+            elif (station.connection, station.query_timeout) != (connection, timeout):
+                self._close_later(station.client.reconnect(connection, query_timeout=timeout))
+                station.connection, station.query_timeout, station.failure = connection, timeout, None
+                if station.probe is not None:
+                    # It says nothing of what the engine thinks of the new credentials.
+                    station.probe = replace(station.probe, at=float("-inf"))
+        except errors.EngineError as error:
+            raise unreachable(address, error) from error
+        except (DurationError, ValueError) as error:
+            raise Waiting("EngineInvalid", f"the RestateEngine cannot be used: {error}", stalled=True) from error
         return station
 
-    def _retire(self, key: tuple[str, str]) -> None:
-        """Forget the stations of older credentials; requests under way are let finish."""
-        for old in [k for k in self._stations if k[0] == key]:
-            client = self._stations.pop(old).client
-            task = asyncio.create_task(_close_later(client))
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+    def _close_later(self, connections: EngineClient | Transport) -> None:
+        task = self._former[connections] = asyncio.create_task(_close(connections))
+        task.add_done_callback(lambda _: self._former.pop(connections, None))
 
     def _tighten(self, address: str) -> None:
         """The strictest limits of all that lead to one engine hold."""
-        limits = [spec.limits for spec in self._sharing(address)]
+        limits = [self._specs[key].limits for key in self._leading_to(address)]
         if limits and address in self._budgets:
             self._budgets[address].set_limits(
                 min(limit.max_in_flight for limit in limits), min(limit.operations_per_second for limit in limits)
             )
 
-    def _sharing(self, address: str, but: tuple[str, str] | None = None) -> list[EngineSpec]:
-        return [
-            self._specs[key]
-            for key, where in self._addresses.items()
-            if where == address and key != but and key in self._specs
-        ]
+    def _leading_to(self, address: str) -> list[Key]:
+        return [key for key, where in self._addresses.items() if where == address and key in self._specs]
 
-    async def _probed(self, station: Station) -> Probe:
+    async def _probed(self, station: Station, reliable_seconds: float) -> Probe:
         async with station.probing:
             known = station.probe
-            if known is not None and self._clock() - known.at < PROBE_SECONDS:
+            if known is not None and self._clock() - known.at < reliable_seconds:
                 return known
             if station.failure is not None and self._clock() - station.failure[1] < FAILURE_SECONDS:
                 raise station.failure[0]
@@ -328,34 +410,10 @@ def parse_spec(obj: Object) -> EngineSpec | None:
         return None
 
 
-def unreachable(address: str, error: errors.EngineError) -> Waiting:
-    """Return the reason that people see for an engine that cannot be used."""
-    match error:
-        case errors.CertificateInvalid():
-            reason, hint = "CertificateInvalid", "check spec.tls and the engine's certificate."
-        case errors.Unauthorized():
-            reason, hint = "Unauthorized", "check the token in spec.auth."
-        case errors.Unreachable():
-            reason = "Unreachable"
-            hint = "check the address, that the engine runs, and that its NetworkPolicies admit the operator."
-        case errors.BadReply():
-            reason, hint = "BadReply", "what answers there is not the engine's admin API; check the address."
-        case _:
-            reason, hint = "EngineFault", "look into the engine's logs."
-    return Waiting(reason, f"the engine at {address} cannot be used: {error.message}; {hint}")
+async def _close(connections: EngineClient | Transport) -> None:
+    await asyncio.sleep(CLOSE_SECONDS)
+    await connections.close()
 
 
-def address_of(url: str) -> str:
-    """Return what tells engines apart: scheme aside, host, port and path of the admin API."""
-    parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    return f"{(parts.hostname or '').lower()}:{port}{parts.path.rstrip('/')}"
-
-
-async def _close_later(client: EngineClient) -> None:
-    await asyncio.sleep(60)
-    await client.close()
-
-
-def _key(obj: Object) -> tuple[str, str]:
+def _key(obj: Object) -> Key:
     return obj["metadata"]["namespace"], obj["metadata"]["name"]

@@ -8,10 +8,12 @@ import asyncio
 import contextlib
 from dataclasses import dataclass, field
 
-from invocation_operator.engine.errors import EngineError
+from invocation_operator.cluster.errors import ClusterError
+from invocation_operator.engine.errors import CertificateInvalid, EngineError, Unauthorized
 from invocation_operator.engine.models import EngineIdentity
 from invocation_operator.reconcile.control import Control, Stop
 from invocation_operator.reconcile.engines import Engines, Resolved
+from invocation_operator.reconcile.waiting import Waiting
 
 WATCH_SECONDS = 5.0
 
@@ -28,15 +30,22 @@ class EngineWatch:
     async def run(self) -> None:
         """Look now and then, until cancelled."""
         while True:
-            with contextlib.suppress(EngineError):
-                await self.confirm()
+            with contextlib.suppress(EngineError, Waiting, ClusterError):
+                await self._look()
             await asyncio.sleep(WATCH_SECONDS)
+
+    async def _look(self) -> None:
+        try:
+            await self.confirm()
+        except (Unauthorized, CertificateInvalid):
+            # Perhaps they were rotated: the run takes up what the Secrets say now.
+            await self.engines.renew(self.resolved)
 
     async def confirm(self) -> None:
         """Look once. Raises the engine client's errors."""
         found = await self.resolved.station.client.identity()
         known = self._known or EngineIdentity(self.resolved.probe.cluster_name)
-        replaced = self.engines.uid(self.resolved.key) != self.resolved.identity.uid
+        replaced = self.engines.replaced(self.resolved)
         # Not one deployment in common: nobody replaces all of them between two looks.
         strangers = bool(known.deployments and found.deployments) and not known.deployments & found.deployments
         if replaced or strangers or known.same_as(found) is False:

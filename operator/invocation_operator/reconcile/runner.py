@@ -127,6 +127,7 @@ class Runner:
             cell=cell,
             uid=board.obj["metadata"]["uid"],
             engine_suspended=lambda: self.engines.suspended(address),
+            engine_replaced=lambda: self.engines.replaced(task.resolved),
             holds=lambda: task.hold.certain,
             shutting_down=self.shutting_down,
             deadline=parse_duration(timeout).total_seconds() if timeout else None,

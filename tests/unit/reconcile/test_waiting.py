@@ -1,0 +1,28 @@
+"""Reasons that people see for an engine that cannot be used."""
+
+import pytest
+
+from invocation_operator.engine import errors
+from invocation_operator.reconcile.waiting import unreachable
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "hint"),
+    [
+        (errors.Unreachable("refused", sent=False), "Unreachable", "NetworkPolicies"),
+        (errors.CertificateInvalid("expired"), "CertificateInvalid", "spec.tls"),
+        (errors.Unauthorized("not authorized (401)", status=401), "Unauthorized", "bearerTokenSecret"),
+        (errors.BadReply("HTML"), "BadReply", "address"),
+        (errors.CutOff("cut"), "BadReply", "address"),
+        (errors.ServerFault("later", status=503), "Unreachable", "the engine runs"),
+        (errors.ServerFault("panic", status=500), "EngineFault", "logs"),
+        (errors.Throttled("slow down", retry_after=1.0), "Throttled", "by itself"),
+    ],
+)
+def test_unreachable_names_the_reason_and_what_to_do(error: errors.EngineError, reason: str, hint: str) -> None:
+    waiting = unreachable("engine.example:9070", error)
+    assert waiting.reason == reason
+    assert not waiting.stalled, "all of these may heal"
+    assert "engine.example:9070" in waiting.message
+    assert error.message in waiting.message
+    assert hint in waiting.message
