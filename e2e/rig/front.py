@@ -71,6 +71,7 @@ class Front:
         self._clients = Authority("front clients")
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._faults: dict[str, Misbehaviour] = {}
+        self._answers: dict[str, str] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._released: asyncio.Event | None = None
@@ -144,9 +145,22 @@ class Front:
         """Answer requests below this path prefix so, until `behave()`; the longest prefix counts."""
         self._faults[prefix] = how
 
+    def answer(self, path: str, text: str) -> None:
+        """Answer requests of exactly this path with a 200 and this JSON, until `behave()`."""
+        self._answers[path] = text
+
+    def lead_to(self, engine_url: str) -> None:
+        """Pass everything on to another engine from now on, as an address that was given to another one."""
+        self._upstream = engine_url.rstrip("/")
+
+    def writes(self) -> list[Asked]:
+        """What was asked that may have changed something: operations on invocations that there can be."""
+        return [asked for asked in self.asked if asked.method == "PATCH" and "/inv_none/" not in asked.path]
+
     def behave(self) -> None:
         """Pass everything on again, and let go of the requests that hang."""
         self._faults.clear()
+        self._answers.clear()
         self._wait(self._release())
 
     # --- inside the thread ---
@@ -216,6 +230,8 @@ class Front:
             return await self._misbehave(request, self._faults[max(prefixes, key=len)])
         if not authorized:
             return _json(401, '{"message": "missing or wrong bearer token"}')
+        if request.path in self._answers:
+            return _json(200, self._answers[request.path])
         return await self._pass_on(request)
 
     async def _pass_on(self, request: web.Request) -> web.Response:
