@@ -1,14 +1,14 @@
 """The composition root: the one place where the rooms are wired, and the order in which the process starts and stops.
 
-Start: configuration, a look at the API server, all RestateEngines (a ceiling must not come too late), then the watches.
+Start: configuration, a look at the API server, health and metrics, the CRDs, all RestateEngines, then the watches.
 Stop: the runs finish their batch and hand over while the watches still run, then the watches stop.
 """
 
 import asyncio
-import contextlib
 import signal
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import kopf
@@ -18,6 +18,7 @@ from kubernetes.aio.client.configuration import Configuration
 
 from invocation_operator import __version__
 from invocation_operator.cluster.client import KubeClient, load_configuration
+from invocation_operator.cluster.errors import ClusterError, ClusterUnavailable, Forbidden
 from invocation_operator.cluster.events import EventRecorder
 from invocation_operator.cluster.records import Lease, RecordStore
 from invocation_operator.handlers import actions, engines
@@ -27,6 +28,7 @@ from invocation_operator.reconcile.action import ActionReconciler
 from invocation_operator.reconcile.engine import EngineReconciler
 from invocation_operator.reconcile.engines import Engines
 from invocation_operator.reconcile.lock import Lock
+from invocation_operator.reconcile.opening import Opening
 from invocation_operator.reconcile.orphans import Orphans
 from invocation_operator.reconcile.runner import Runner
 from invocation_operator.reconcile.schema import SchemaGate
@@ -39,9 +41,23 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Shutdown:
-    """Set once the process is asked to stop."""
+    """SIGTERM or SIGINT: once is a request to stop, twice is one to stop at once."""
 
-    asked: bool = False
+    event: asyncio.Event = field(default_factory=asyncio.Event)
+    insisted: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def asked(self) -> bool:
+        """Whether the process is asked to stop."""
+        return self.event.is_set()
+
+    def listen(self) -> None:
+        """Take the signals; again whenever something else took them."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._ask)
+
+    def _ask(self) -> None:
+        (self.insisted if self.asked else self.event).set()
 
 
 @dataclass(slots=True)
@@ -92,11 +108,15 @@ def build(settings: Settings, client: KubeClient, shutdown: Shutdown) -> House:
 
 
 async def run(settings: Settings) -> None:
-    """Run the operator until SIGTERM or SIGINT. Raises ``ClusterError`` when it cannot start."""
+    """Run the operator until SIGTERM or SIGINT.
+
+    Raises ``ClusterError`` when it cannot start or its watches end, and ``OSError`` when a port is taken.
+    """
     configuration = await load_configuration(settings.kubeconfig)
     shutdown = Shutdown()
+    shutdown.listen()
     async with KubeClient(configuration) as client:
-        version = await client.version()
+        version = await _greet(client, configuration)
         log.info(
             "starting",
             version=__version__,
@@ -105,62 +125,124 @@ async def run(settings: Settings) -> None:
             namespaces=list(settings.namespaces) or "all",
             operator_namespace=settings.operator_namespace,
         )
-        house = build(settings, client, shutdown)
-        await house.known.load(settings.namespaces or (None,))
-        await _live(settings, configuration, house, shutdown)
-
-
-async def _live(settings: Settings, configuration: Configuration, house: House, shutdown: Shutdown) -> None:
-    ready, stop = asyncio.Event(), asyncio.Event()
-    background = [asyncio.create_task(house.events.run()), asyncio.create_task(house.orphans.run())]
-    servers = await _serve(settings, house, ready)
-    _log_in_with(configuration, house.registry)
-    watching = asyncio.create_task(
-        kopf.operator(
-            registry=house.registry,
-            settings=_kopf_settings(clusterwide=not settings.namespaces),
-            standalone=True,
-            clusterwide=not settings.namespaces,
-            namespaces=list(settings.namespaces),
-            ready_flag=ready,
-            stop_flag=stop,
-        )
-    )
-    try:
-        await asyncio.wait({watching, asyncio.create_task(ready.wait())}, return_when=asyncio.FIRST_COMPLETED)
-        asked = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            # kopf has set its own by now, which would stop the watches before the runs have handed over.
-            asyncio.get_running_loop().add_signal_handler(number, asked.set)
-        log.info("ready")
-        waiting = asyncio.create_task(asked.wait())
-        await asyncio.wait({watching, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        log.info("stopping")
-    finally:
-        shutdown.asked = True
-        await asyncio.gather(house.action_bench.close(settings.shutdown_seconds), house.engine_bench.close(0.0))
-        await house.events.drain(2.0)
-        stop.set()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(watching, 10.0)
-        for task in background:
-            task.cancel()
-        await asyncio.gather(*background, return_exceptions=True)
-        for server in servers:
-            await server.cleanup()
-        await house.known.close()
+        house, ready = build(settings, client, shutdown), asyncio.Event()
+        servers: list[web.AppRunner] = []
+        try:
+            # Before the CRDs are waited for: a probe of liveness must not end that.
+            await _serve(settings, house, ready, servers)
+            if await _opened(settings, house, shutdown):
+                await _live(settings, configuration, house, shutdown, ready)
+        finally:
+            for server in servers:
+                await server.cleanup()
+            await house.known.close()
         log.info("stopped")
 
 
-async def _serve(settings: Settings, house: House, ready: asyncio.Event) -> list[web.AppRunner]:
-    servers = []
+async def _greet(client: KubeClient, configuration: Configuration) -> Mapping[str, Any]:
+    """Ask the API server for its version: whether there is one, and whether it knows us."""
+    try:
+        return await client.version()
+    except Forbidden as error:
+        raise ClusterError(
+            f"the API server {configuration.host} refuses the operator's credentials: {error}"
+        ) from error
+    except ClusterUnavailable as error:
+        raise ClusterError(f"cannot reach the API server {configuration.host}: {error}") from error
+
+
+async def _opened(settings: Settings, house: House, shutdown: Shutdown) -> bool:
+    """Wait until the watches may start; False when the process is asked to stop first."""
+    opening = Opening(house.client, house.known, settings.namespaces or (None,), settings.operator_namespace)
+    work = asyncio.create_task(opening.run())
+    waiting = asyncio.create_task(shutdown.event.wait())
+    try:
+        await asyncio.wait({work, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            work.result()
+        return not shutdown.asked
+    finally:
+        await _end(work, waiting)
+
+
+async def _live(
+    settings: Settings, configuration: Configuration, house: House, shutdown: Shutdown, ready: asyncio.Event
+) -> None:
+    stop = asyncio.Event()
+    background = [asyncio.create_task(house.events.run()), asyncio.create_task(house.orphans.run())]
+    _log_in_with(configuration, house.registry)
+    watching = asyncio.create_task(_watch(settings, house, shutdown, ready, stop))
+    waiting = asyncio.create_task(shutdown.event.wait())
+    starting = asyncio.create_task(ready.wait())
+    try:
+        await asyncio.wait({watching, starting}, return_when=asyncio.FIRST_COMPLETED)
+        if not watching.done():
+            log.info("ready")
+        await asyncio.wait({watching, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        log.info("stopping", active=house.action_bench.active)
+    finally:
+        died = watching.done()
+        ready.clear()
+        shutdown.event.set()
+        await _hand_over(settings, house, shutdown)
+        stop.set()
+        await asyncio.wait({watching}, timeout=10.0)
+        await _end(watching, waiting, starting, *background)
+    if died:
+        _explain(watching)
+
+
+async def _watch(
+    settings: Settings, house: House, shutdown: Shutdown, ready: asyncio.Event, stop: asyncio.Event
+) -> None:
+    """Run kopf's watches, which stop by ``stop`` only and not by a signal: the runs hand over first."""
+    ignored = asyncio.all_tasks()
+    tasks = await kopf.spawn_tasks(
+        registry=house.registry,
+        settings=_kopf_settings(clusterwide=not settings.namespaces),
+        standalone=True,
+        clusterwide=not settings.namespaces,
+        namespaces=list(settings.namespaces),
+        ready_flag=ready,
+        stop_flag=stop,
+    )
+    shutdown.listen()
+    await kopf.run_tasks(tasks, ignored=ignored)
+
+
+async def _hand_over(settings: Settings, house: House, shutdown: Shutdown) -> None:
+    """Let the runs finish what cannot be left; a second signal cuts that short, which the records survive."""
+    closing = asyncio.create_task(house.action_bench.close(settings.shutdown_seconds))
+    insisting = asyncio.create_task(shutdown.insisted.wait())
+    await asyncio.wait({closing, insisting}, return_when=asyncio.FIRST_COMPLETED)
+    if not closing.done():
+        log.warning("stopping at once", active=house.action_bench.active)
+        await house.action_bench.close(0.0)
+    await closing
+    await house.engine_bench.close(0.0)
+    await _end(insisting)
+    await house.events.drain(2.0)
+
+
+def _explain(watching: asyncio.Task[None]) -> None:
+    """The watches ended by themselves. Without them nothing is seen, so the process ends and is started again."""
+    error = None if watching.cancelled() else watching.exception()
+    raise ClusterError(f"the watches ended: {error or 'without a word'}") from error
+
+
+async def _end(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _serve(settings: Settings, house: House, ready: asyncio.Event, servers: list[web.AppRunner]) -> None:
     metrics.ACTIVE.labels("InvocationAction").set_function(lambda: house.action_bench.active)
     metrics.ACTIVE.labels("RestateEngine").set_function(lambda: house.engine_bench.active)
     if settings.health_port:
         servers.append(await http.serve_health(settings.bind_address, settings.health_port, ready.is_set))
     if settings.metrics_port:
         servers.append(await http.serve_metrics(settings.bind_address, settings.metrics_port))
-    return servers
 
 
 def _kopf_settings(*, clusterwide: bool) -> kopf.OperatorSettings:

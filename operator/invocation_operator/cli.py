@@ -8,9 +8,11 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import structlog
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from invocation_operator import __version__
 
@@ -20,10 +22,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     sys.exit(_dispatch(_parser().parse_args(argv)))
 
 
+class _Parser(argparse.ArgumentParser):
+    """Complains in one line, and takes no shortened options: they would change meaning with every new option."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="invocation-operator", description="Durable invocations of Restate as GitOps resources."
-    )
+    parser = _Parser(prog="invocation-operator", description="Durable invocations of Restate as GitOps resources.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser(
         "run",
@@ -76,8 +86,6 @@ def _dispatch(options: argparse.Namespace) -> int:
 
 def _run(chosen: dict[str, Any]) -> int:
     # Imported here: `crds` and `version` must not pay for the operator's libraries.
-    from pydantic_settings import SettingsError
-
     from invocation_operator.app import run
     from invocation_operator.cluster.errors import ClusterError
     from invocation_operator.observe import logs
@@ -87,32 +95,50 @@ def _run(chosen: dict[str, Any]) -> int:
         settings = Settings(**chosen)
     except ValidationError as error:
         for problem in error.errors(include_url=False):
-            option = "--" + str(problem["loc"][0]).replace("_", "-") if problem["loc"] else "options"
-            print(f"invocation-operator: {option}: {problem['msg']} (got {problem['input']!r})", file=sys.stderr)
-        return 2
-    except SettingsError as error:
-        print(f"invocation-operator: environment: {error}", file=sys.stderr)
+            print(f"invocation-operator: {_complaint(problem, chosen)}", file=sys.stderr)
         return 2
     json = settings.log_format is LogFormat.JSON if settings.log_format else not sys.stderr.isatty()
     logs.configure(json=json, level=settings.log_level.value)
+    log = structlog.get_logger("invocation_operator")
     try:
         asyncio.run(run(settings))
-    except ClusterError as error:
-        print(f"invocation-operator: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"invocation-operator: cannot serve: {error}", file=sys.stderr)
+    except (ClusterError, OSError) as error:
+        if json:
+            log.critical("ended by an error", error=str(error))
+        else:
+            print(f"invocation-operator: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+    except Exception:
+        log.exception("ended by a mistake in the operator")
+        return 1
     return 0
+
+
+def _complaint(problem: ErrorDetails, chosen: dict[str, Any]) -> str:
+    """Say which option or variable is wrong, why, and what it was."""
+    from invocation_operator.settings import ENV_PREFIX
+
+    field = str(problem["loc"][0]) if problem["loc"] else "options"
+    if field in chosen:
+        singular = {"namespaces": "namespace", "trusted_engine_namespaces": "trusted-engine-namespace"}
+        name = "--" + singular.get(field, field).replace("_", "-")
+    else:
+        name = ENV_PREFIX + field.upper()
+    why = problem["msg"].removeprefix("Value error, ")
+    return f"{name}: {why} (got {repr(problem['input'])[:100]})"
 
 
 def _crds(write: Path | None, check: Path | None, reference: Path | None) -> int:
     from invocation_operator import crdgen
 
     if write is not None:
-        crdgen.write(write, reference)
+        try:
+            crdgen.write(write, reference)
+        except OSError as error:
+            print(f"invocation-operator: --write: {error}", file=sys.stderr)
+            return 1
         return 0
     if check is not None:
         differences = crdgen.check(check, reference)

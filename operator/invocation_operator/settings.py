@@ -1,16 +1,25 @@
-"""Options of the running operator, from the command line and from ``INVOCATION_OPERATOR_*`` environment variables."""
+"""Options of the running operator, from the command line and from ``INVOCATION_OPERATOR_*`` environment variables.
 
+Several names in one variable are separated by commas, or are a JSON list. A list that is set and empty is refused: it
+would mean *all*, which is more than whoever set it asked for.
+"""
+
+import json
 import os
+import re
 import socket
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import uuid4
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+ENV_PREFIX = "INVOCATION_OPERATOR_"
 
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 
 
 class LogFormat(StrEnum):
@@ -40,28 +49,55 @@ def _identity() -> str:
     return f"{socket.gethostname()[:63]}-{os.getpid()}-{uuid4().hex[:8]}"
 
 
+def _separate(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            raise ValueError("looks like a JSON list and is none; separate names by commas") from error
+    return [name.strip() for name in value.split(",")] if value.strip() else []
+
+
+def _name_something(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not names:
+        raise ValueError("is set and names nothing; leave it out to mean all")
+    return tuple(dict.fromkeys(names))
+
+
+def _be_a_label(name: str) -> str:
+    if len(name) > 63 or not _LABEL.fullmatch(name):
+        raise ValueError(f"{name!r} is not the name of a namespace")
+    return name
+
+
+Namespace = Annotated[str, AfterValidator(_be_a_label)]
+Namespaces = Annotated[tuple[Namespace, ...], NoDecode, BeforeValidator(_separate), AfterValidator(_name_something)]
+
+
 class Settings(BaseSettings):
     """Fixed at start."""
 
     model_config = SettingsConfigDict(
-        env_prefix="INVOCATION_OPERATOR_", frozen=True, use_attribute_docstrings=True, extra="forbid"
+        env_prefix=ENV_PREFIX, frozen=True, use_attribute_docstrings=True, extra="forbid", validate_default=False
     )
 
-    namespaces: tuple[str, ...] = ()
+    namespaces: Namespaces = ()
     """Namespaces to watch; none: all of them."""
-    operator_namespace: str = Field(default_factory=_own_namespace)
+    operator_namespace: Namespace = Field(default_factory=_own_namespace)
     """Namespace of the operator: where records are kept and the fallback `default` engine lives."""
     kubeconfig: Path | None = None
     """Kubeconfig file; default: the Pod's service account, else KUBECONFIG or ~/.kube/config."""
-    cluster_domain: str = "cluster.local"
+    cluster_domain: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")] = "cluster.local"
     """DNS domain of the Kubernetes cluster."""
-    trusted_engine_namespaces: tuple[str, ...] = ()
+    trusted_engine_namespaces: Namespaces = ()
     """Namespaces whose RestateEngines may be used from other namespaces; none: all."""
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9090
     """Port of /metrics; 0 switches it off."""
     health_port: Annotated[int, Field(ge=0, le=65535)] = 8081
     """Port of /healthz and /readyz; 0 switches them off."""
-    bind_address: str = "0.0.0.0"  # noqa: S104 - a Pod is reached from outside; the command line sets loopback
+    bind_address: Annotated[str, Field(min_length=1)] = "0.0.0.0"  # noqa: S104 - a Pod is reached from outside; the command line sets loopback
     """Address that metrics and health are served on."""
     log_format: LogFormat | None = None
     """json or console; default: console on a terminal, else json."""
@@ -73,5 +109,5 @@ class Settings(BaseSettings):
     """How long an operator may be silent before another one takes its runs over."""
     call_timeout_seconds: Annotated[float, Field(ge=0.5, le=120)] = 10.0
     """How long one call on an invocation may take. A call whose answer was lost is judged after this and a margin."""
-    identity: str = Field(default_factory=_identity)
+    identity: Annotated[str, Field(min_length=1, max_length=128)] = Field(default_factory=_identity)
     """Name of this process in leases and Events; unique for each process."""

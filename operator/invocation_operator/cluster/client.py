@@ -7,6 +7,7 @@ Requests are bounded in time; nothing is retried here: what is safe to retry is 
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,7 @@ from typing import Any, Self
 from urllib.parse import quote, urlencode
 
 import aiohttp
+import yaml
 from kubernetes.aio import config as kube_config
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
@@ -28,6 +30,9 @@ JSON = "application/json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 Object = dict[str, Any]
+
+_SURPRISES = (TypeError, ValueError, AttributeError, LookupError)
+"""What the library raises on a file that is YAML and no kubeconfig."""
 
 
 class Resource:
@@ -58,15 +63,31 @@ async def load_configuration(kubeconfig: Path | None) -> Configuration:
     configuration = Configuration()
     try:
         if kubeconfig is not None:
+            kubeconfig.read_bytes()  # noqa: ASYNC240 - the library does the same, and takes a missing file for an empty one
             await kube_config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
         else:
             try:
                 kube_config.load_incluster_config(client_configuration=configuration)
             except kube_config.ConfigException:
                 await kube_config.load_kube_config(client_configuration=configuration)
-    except (kube_config.ConfigException, OSError, ValueError) as error:
-        raise errors.ClusterError(f"no Kubernetes configuration: {error}") from error
+    except (kube_config.ConfigException, yaml.YAMLError, OSError, *_SURPRISES) as error:
+        raise errors.ClusterError(_no_configuration(kubeconfig, error)) from error
     return configuration
+
+
+def _no_configuration(kubeconfig: Path | None, error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        detail = error.strerror
+    elif isinstance(error, _SURPRISES):
+        detail = "not a kubeconfig"
+    else:
+        detail = " ".join(str(error).split())
+    if kubeconfig is not None:
+        return f"--kubeconfig {kubeconfig}: {detail}"
+    usual = kube_config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION
+    if not any(Path(file).expanduser().is_file() for file in usual.split(os.pathsep)):
+        return f"no way to the API server: no service account of a Pod, no file {usual} (KUBECONFIG), no --kubeconfig"
+    return f"kubeconfig {usual}: {detail}"
 
 
 class KubeClient:
@@ -95,20 +116,20 @@ class KubeClient:
         return await self._request("GET", resource.path(namespace, name), accept=accept)
 
     async def list(
-        self, resource: Resource, namespace: str | None = None, *, label_selector: str | None = None
+        self, resource: Resource, namespace: str | None = None, *, label_selector: str | None = None, page: int = PAGE
     ) -> AsyncIterator[Object]:
-        """Yield all objects, page by page."""
+        """Yield all objects, ``page`` of them with each request."""
         more: str | None = ""
         while more is not None:
-            query = {"limit": str(PAGE)}
+            query = {"limit": str(page)}
             if label_selector:
                 query["labelSelector"] = label_selector
             if more:
                 query["continue"] = more
-            page = await self._request("GET", f"{resource.path(namespace)}?{urlencode(query)}")
-            for item in page.get("items", ()):
+            found = await self._request("GET", f"{resource.path(namespace)}?{urlencode(query)}")
+            for item in found.get("items", ()):
                 yield item
-            more = page.get("metadata", {}).get("continue") or None
+            more = found.get("metadata", {}).get("continue") or None
 
     async def create(self, resource: Resource, namespace: str | None, body: Object) -> Object:
         """Create an object. Raises ``ObjectExists`` when the name is taken."""
@@ -134,6 +155,14 @@ class KubeClient:
             await self._request("DELETE", resource.path(namespace, name), options)
         except errors.ObjectNotFound:
             return
+
+    async def served(self, group: str, version: str) -> set[str]:
+        """Return the plural names of the kinds that the API server serves in ``group`` and ``version``."""
+        try:
+            found = await self._request("GET", f"/apis/{group}/{version}")
+        except errors.ObjectNotFound:
+            return set()
+        return {kind["name"] for kind in found.get("resources", ()) if "/" not in kind["name"]}
 
     async def version(self) -> Mapping[str, Any]:
         """Return the API server's version."""

@@ -1,5 +1,9 @@
-"""``/healthz``, ``/readyz`` and ``/metrics``."""
+"""``/healthz``, ``/readyz`` and ``/metrics``.
 
+Whoever cannot listen gets an ``OSError`` that names the option.
+"""
+
+import os
 from collections.abc import Callable
 
 from aiohttp import web
@@ -17,7 +21,7 @@ async def serve_health(address: str, port: int, ready: Callable[[], bool]) -> we
     async def readyz(_: web.Request) -> web.Response:
         return web.Response(text="ok\n") if ready() else web.Response(status=503, text="not ready\n")
 
-    return await _serve(address, port, [web.get("/healthz", healthz), web.get("/readyz", readyz)])
+    return await _serve("health", address, port, [web.get("/healthz", healthz), web.get("/readyz", readyz)])
 
 
 async def serve_metrics(address: str, port: int) -> web.AppRunner:
@@ -26,13 +30,22 @@ async def serve_metrics(address: str, port: int) -> web.AppRunner:
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(body=generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    return await _serve(address, port, [web.get("/metrics", metrics)])
+    return await _serve("metrics", address, port, [web.get("/metrics", metrics)])
 
 
-async def _serve(address: str, port: int, routes: list[web.RouteDef]) -> web.AppRunner:
+async def _serve(what: str, address: str, port: int, routes: list[web.RouteDef]) -> web.AppRunner:
     app = web.Application()
     app.add_routes(routes)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, address, port).start()
+    try:
+        await web.TCPSite(runner, address, port).start()
+    except OSError as error:
+        await runner.cleanup()
+        raise OSError(f"--{what}-port: cannot listen on {address} port {port}: {_reason(error)}") from error
     return runner
+
+
+def _reason(error: OSError) -> str:
+    """Say why in the system's words; asyncio wraps them in its own."""
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)

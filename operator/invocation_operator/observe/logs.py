@@ -11,8 +11,16 @@ from typing import Any, TextIO
 import structlog
 from structlog.types import EventDict, Processor
 
-_QUIET = ("aiohttp.access", "asyncio", "kopf", "stamina")
-_NOISE = ("settings", "k8s_skip", "k8s_ref")
+_QUIET = {
+    "aiohttp": logging.WARNING,
+    "asyncio": logging.WARNING,
+    "kopf": logging.WARNING,
+    "kubernetes": logging.ERROR,
+    "stamina": logging.WARNING,
+}
+"""Libraries are heard from this level on, whatever is asked for: kopf has a line for each event of each object, and
+``kubernetes`` prints whole replies when debugging, Secrets too."""
+_NOISE = ("settings", "k8s_skip")
 """What kopf attaches to its log records for itself."""
 
 
@@ -41,17 +49,22 @@ def configure(*, json: bool, level: str, stream: TextIO | None = None) -> None:
     if json:
         renderers += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:
-        renderers += [structlog.dev.ConsoleRenderer(colors=(stream or sys.stderr).isatty())]
+        # The other formatter prints local variables, credentials among them.
+        plain = structlog.dev.plain_traceback
+        renderers += [structlog.dev.ConsoleRenderer(colors=(stream or sys.stderr).isatty(), exception_formatter=plain)]
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=renderers))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for name in _QUIET:
-        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    logging.captureWarnings(capture=True)
+    for name, least in _QUIET.items():
+        logging.getLogger(name).setLevel(max(least, root.level))
 
 
 def _without_noise(_logger: Any, _method: str, event: EventDict) -> EventDict:
     for name in _NOISE:
         event.pop(name, None)
+    if isinstance(subject := event.pop("k8s_ref", None), dict):
+        event.setdefault("object", f"{subject.get('namespace')}/{subject.get('name')}")
     return event

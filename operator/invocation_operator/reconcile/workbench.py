@@ -85,6 +85,8 @@ class Workbench:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _work(self, cell: Cell) -> None:
+        # Whatever is logged in this task is about this object.
+        structlog.contextvars.bind_contextvars(kind=self._kind, object="/".join(cell.key))
         failures = 0
         try:
             with cell.bell() as bell:
@@ -97,7 +99,7 @@ class Workbench:
                     except Exception:
                         # One object's trouble, also a mistake of ours, must not end the others' tasks.
                         outcome, failures = Retry(_backoff(failures)), failures + 1
-                        log.exception("reconcile failed", kind=self._kind, namespace=cell.key[0], name=cell.key[1])
+                        log.exception("reconcile failed")
                     if isinstance(outcome, Retry):
                         await bell.wait(outcome.seconds)
                     elif cell.version == version:

@@ -1,0 +1,68 @@
+"""What must be so before the watches start: the CRDs are there, the operator may read what it lives on, and every
+RestateEngine is known (a ceiling must not come too late).
+
+CRDs may come after the operator, as when both are in one directory that is applied: it waits for them. Rights that are
+too small end the start with a message, because watches without them would only look as if they ran.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from invocation_operator.api.v1alpha1.base import GROUP, VERSION
+from invocation_operator.cluster.client import KubeClient, Resource
+from invocation_operator.cluster.errors import ClusterError, Forbidden
+from invocation_operator.cluster.resources import ACTIONS, ENGINES, RECORDS
+from invocation_operator.reconcile.engines import Engines
+
+log = structlog.get_logger(__name__)
+
+LOOK_AGAIN_SECONDS = 2.0
+REMIND_EVERY = 15
+"""After this many looks, what is missing is said again."""
+
+
+@dataclass(slots=True)
+class Opening:
+    """Opens the house."""
+
+    client: KubeClient
+    engines: Engines
+    namespaces: Sequence[str | None]
+    operator_namespace: str
+
+    async def run(self) -> None:
+        """Wait for the CRDs, then read. Raises ``ClusterError`` when the operator cannot start like this."""
+        await self._crds()
+        try:
+            await self.engines.load(self.namespaces)
+            for namespace in self.namespaces:
+                await self._may_read(ACTIONS, namespace)
+            await self._may_read(RECORDS, self.operator_namespace)
+        except Forbidden as error:
+            message = f"the operator's role is too small, helm upgrade --install gives it the right one: {error}"
+            raise ClusterError(message) from error
+
+    async def _crds(self) -> None:
+        looks = 0
+        while missing := await self._missing():
+            if looks % REMIND_EVERY == 0:
+                log.warning(
+                    "waiting for the CRDs",
+                    missing=[f"{plural}.{GROUP}" for plural in missing],
+                    next_step="invocation-operator crds | kubectl apply --server-side -f -, or helm upgrade --install",
+                )
+            looks += 1
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+        if looks:
+            log.info("the CRDs are there")
+
+    async def _missing(self) -> list[str]:
+        wanted = {resource.plural for resource in (ACTIONS, ENGINES, RECORDS)}
+        return sorted(wanted - await self.client.served(GROUP, VERSION))
+
+    async def _may_read(self, resource: Resource, namespace: str | None) -> None:
+        async for _ in self.client.list(resource, namespace, page=1):
+            return
