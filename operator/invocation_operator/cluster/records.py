@@ -75,6 +75,15 @@ class Record:
         return str(self.obj["metadata"]["namespace"])
 
     @property
+    def chunk_prefix(self) -> str:
+        """What the names of its chunks begin with: bound to this object, not only to its name.
+
+        A record whose run had asked nothing is deleted and made anew, under the same name and with another set; the
+        chunks of the first one may still be there, or be written late by whoever held it.
+        """
+        return f"{self.name}-{self.obj['metadata']['uid'][:8]}"
+
+    @property
     def finished(self) -> bool:
         """Whether the run has ended."""
         return self.status.phase in TERMINAL

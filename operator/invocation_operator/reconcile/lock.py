@@ -115,7 +115,7 @@ class Lock:
         hold = await self.records.create(name, record_spec, _labels(subject))
         if hold is None:
             return None
-        await write_chunks(self.client, hold.record.obj, name, texts)
+        await write_chunks(self.client, hold.record.obj, hold.record.chunk_prefix, texts)
         return Task(
             spec=spec,
             resolved=resolved,
@@ -143,7 +143,7 @@ class Lock:
         if hold is None:
             return None
         try:
-            texts = await read_chunks(self.client, record.namespace, record.name, kept.chunks)
+            texts = await read_chunks(self.client, record.namespace, record.chunk_prefix, kept.chunks)
         except ObjectNotFound as error:
             raise DamagedSet("a part of the planned set is missing") from error
         targets: list[Planned] = [t for text in [kept.targets or "", *texts] if text for t in decode(text)]

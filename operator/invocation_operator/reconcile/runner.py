@@ -231,7 +231,7 @@ class Runner:
             self.events.tell(board.obj, turn.reason, turn.message, "Normal" if turn.ready else "Warning")
         record = task.hold.record
         with contextlib.suppress(ClusterError):
-            await delete_chunks(self.client, record.namespace, record.name, record.spec.plan.chunks)
+            await delete_chunks(self.client, record.namespace, record.chunk_prefix, record.spec.plan.chunks)
 
 
 async def _latest(task: Task) -> dict[str, str] | None:

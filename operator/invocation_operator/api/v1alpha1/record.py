@@ -60,7 +60,7 @@ class RecordPlan(Model):
     targets: Blob | None = None
     """The planned invocations (id, created_at, status, target), compressed; absent when they are in chunks."""
     chunks: Annotated[int, Field(ge=0, le=1000)] = 0
-    """Number of ConfigMaps `<record>-<n>` that hold the planned invocations."""
+    """Number of ConfigMaps `<record>-<uid>-<n>` that hold the planned invocations."""
     named: Annotated[list[Result] | None, Field(max_length=1000), ListType("atomic")] = None
     """Named ids that were not planned, and why."""
     first_batch: Annotated[int, Field(ge=0, le=1_000_000)] = 0
