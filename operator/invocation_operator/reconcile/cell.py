@@ -71,7 +71,9 @@ class Bell:
     async def wait(self, timeout_seconds: float | None) -> bool:
         """Wait for a ring; False when time was up."""
         try:
-            await asyncio.wait_for(self._event.wait(), timeout_seconds)
+            # Not ``wait_for``: before Python 3.12 it forgets a cancellation that comes together with the ring.
+            async with asyncio.timeout(timeout_seconds):
+                await self._event.wait()
         except TimeoutError:
             return False
         return True

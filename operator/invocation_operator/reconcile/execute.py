@@ -156,7 +156,9 @@ class Executor:
                 return room
             self._freed.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._freed.wait(), TICK_SECONDS)
+                # Not ``wait_for``: before Python 3.12 it forgets a cancellation that comes together with the event.
+                async with asyncio.timeout(TICK_SECONDS):
+                    await self._freed.wait()
 
     # Pumping: look at what is due, decide, ask.
 
@@ -238,7 +240,8 @@ class Executor:
         waits = [max(f.due, self.outage.until) for f in self._flights.values() if not f.busy]
         delay = min([TICK_SECONDS, *(due - now for due in waits)])
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), max(delay, 0.001))
+            async with asyncio.timeout(max(delay, 0.001)):
+                await self._wake.wait()
 
     async def _handle(self, batch: Sequence[_Flight], *, asking: bool = True) -> None:
         try:
