@@ -169,7 +169,10 @@ class Runner:
                 log.warning("could not renew the hold", record=journal.hold.record.name, error=str(error))
 
     async def _tell(self, board: Board, journal: Journal, executor: Executor, control: Control) -> None:
-        """Write progress, soon at first and less often in a long run; nothing when nothing changed."""
+        """Write progress, soon at first and less often in a long run; nothing when nothing changed.
+
+        Nothing either once somebody else may hold the run: the status is theirs, and may tell its end already.
+        """
         pause = PROGRESS_SECONDS
         told: tuple[object, ...] = ()
         while True:
@@ -180,7 +183,7 @@ class Runner:
             turn = narrate.running(
                 counted, verifying=not journal.ledger.untouched, stop=stop, outage=executor.outage.message
             )
-            if told == (turn.phase, turn.message):
+            if stop is Stop.HOLD_LOST or told == (turn.phase, turn.message):
                 continue
             told = (turn.phase, turn.message)
             status = narrate.apply(
