@@ -1,16 +1,27 @@
-"""Metrics of the operator, in Prometheus' text format."""
+"""Metrics of the operator, in Prometheus' text format.
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+Runs are rare, and the first of its kind would not be seen as an increase of a series that was not there before: the
+counters of all actions are there from the start, with zero.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+
+from invocation_operator import __version__
+from invocation_operator.api.v1alpha1.action import ActionProgress, ActionType, Outcome, Phase
 
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
+Info("invocation_operator_build", "What runs here.", registry=REGISTRY).info({"version": __version__})
 
 RUNS = Counter(
-    "invocation_operator_runs_total", "Runs that ended, by action and phase.", ["action", "phase"], registry=REGISTRY
+    "invocation_operator_runs_total",
+    "Runs that ended, by action and phase; also those that were only planned, refused, expired or executed before.",
+    ["action", "phase"],
+    registry=REGISTRY,
 )
 INVOCATIONS = Counter(
     "invocation_operator_invocations_total",
-    "Invocations by what became of them.",
+    "Invocations of runs that ended, by what became of them.",
     ["action", "outcome"],
     registry=REGISTRY,
 )
@@ -31,6 +42,37 @@ ENGINE_INVOCATIONS = Gauge(
     ["namespace", "engine", "status"],
     registry=REGISTRY,
 )
+
+
+ENDS = (
+    Phase.PLANNED,
+    Phase.SUCCEEDED,
+    Phase.PARTIALLY_FAILED,
+    Phase.FAILED,
+    Phase.REFUSED,
+    Phase.STOPPED,
+    Phase.EXPIRED,
+    Phase.ALREADY_EXECUTED,
+)
+for _action in ActionType:
+    RUN_SECONDS.labels(_action.value)
+    for _phase in ENDS:
+        RUNS.labels(_action.value, _phase.value)
+    for _outcome in Outcome:
+        INVOCATIONS.labels(_action.value, _outcome.value)
+
+
+def run_ended(action: ActionType, phase: Phase, seconds: float, progress: ActionProgress) -> None:
+    """Count a run that was carried out, ``seconds`` from its plan to its end, and what became of its invocations."""
+    RUN_SECONDS.labels(action.value).observe(seconds)
+    for outcome in Outcome:
+        INVOCATIONS.labels(action.value, outcome.value).inc(getattr(progress, outcome.name.lower()))
+    run_concluded(action, phase)
+
+
+def run_concluded(action: ActionType, phase: Phase) -> None:
+    """Count a run that ended, carried out or not."""
+    RUNS.labels(action.value, phase.value).inc()
 
 
 def forget_engine(namespace: str, engine: str) -> None:

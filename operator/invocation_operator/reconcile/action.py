@@ -18,6 +18,7 @@ from invocation_operator.cluster.events import EventRecorder
 from invocation_operator.cluster.records import HoldLost, Record, RecordStore
 from invocation_operator.cluster.resources import ACTIONS
 from invocation_operator.engine.errors import EngineError
+from invocation_operator.observe import metrics
 from invocation_operator.plan import identity
 from invocation_operator.plan import refusal as r
 from invocation_operator.plan.guardrails import check_specification
@@ -62,6 +63,8 @@ class ActionReconciler:
         if cell.obj is None or parse.settled(cell.obj):
             return Done()
         subject = parse.read(cell.obj)
+        if subject.spec is not None:
+            structlog.contextvars.bind_contextvars(action=subject.spec.action.value, run=subject.spec.run_id)
         board = Board(self.client, cell, cell.obj, subject.status)
         try:
             if parse.terminal(subject):
@@ -143,15 +146,7 @@ class ActionReconciler:
         if task is None:
             # Somebody else was faster: it is their run, or it was ours before.
             return Retry(0.0)
-        log.info(
-            "run starts",
-            namespace=subject.namespace,
-            name=subject.name,
-            action=spec.action.value,
-            run_id=spec.run_id,
-            record=name,
-            planned=planning.plan.total,
-        )
+        log.info("run starts", record=name, engine=resolved.name, planned=planning.plan.total)
         await self.runner.run(cell, board, task)
         if preview is not None:
             await self.lock.drop_preview(subject)
@@ -199,7 +194,7 @@ class ActionReconciler:
             task = await self.lock.take_over(record, spec, resolved)
             if task is None:
                 return Retry(0.1)
-            log.info("run taken over", namespace=subject.namespace, name=subject.name, record=record.name)
+            log.info("run taken over", record=record.name, engine=resolved.name, planned=len(task.targets))
             await self.runner.run(cell, board, task)
         except DamagedSet as error:
             return await self._abandon(board, subject, record, str(error))
@@ -264,14 +259,9 @@ class ActionReconciler:
         status = narrate.apply(board.status, turn, generation=subject.generation, now=now, **ended)
         await board.write(status)
         self.events.tell(board.obj, turn.reason, turn.message, "Warning" if turn.stalled else "Normal")
-        log.info(
-            "concluded",
-            namespace=subject.namespace,
-            name=subject.name,
-            phase=turn.phase.value,
-            reason=turn.reason,
-            message=turn.message,
-        )
+        if subject.spec is not None:
+            metrics.run_concluded(subject.spec.action, turn.phase)
+        log.info("concluded", phase=turn.phase.value, reason=turn.reason, message=turn.message)
         return Done()
 
     async def _hold_up(self, board: Board, subject: Subject, reason: str, message: str) -> Outcome:
@@ -295,9 +285,7 @@ class ActionReconciler:
         await board.write(status)
         if before is None or before.reason != turn.reason:
             self.events.tell(board.obj, turn.reason, turn.message, "Warning")
-            log.info(
-                "waiting", namespace=subject.namespace, name=subject.name, reason=turn.reason, message=turn.message
-            )
+            log.info("waiting", reason=turn.reason, message=turn.message)
 
 
 _UNDER_WAY = (Phase.RUNNING, Phase.VERIFYING)

@@ -84,7 +84,7 @@ class EngineReconciler:
             try:
                 counted = await self._count(obj, resolved)
             except EngineError as error:
-                log.warning("could not count invocations", engine=resolved.name, error=error.message)
+                log.warning("could not count invocations", error=error.message)
             else:
                 if counted != before.invocations:
                     update |= {"invocations": counted, "last_probe_time": datetime.now(UTC).replace(microsecond=0)}
@@ -126,7 +126,7 @@ class EngineReconciler:
             return
         if before is None or before.reason != reason:
             self.events.tell(obj, reason, message, "Normal" if up else "Warning")
-            log.info("engine", namespace=metadata["namespace"], name=metadata["name"], reason=reason, message=message)
+            log.info("engine can be used" if up else "engine cannot be used", reason=reason, message=message)
 
 
 def _verdict(resolved: Resolved, switches: Sequence[str]) -> tuple[str, str]:

@@ -18,6 +18,7 @@ from invocation_operator.cluster.client import KubeClient
 from invocation_operator.cluster.errors import ClusterError, ObjectNotFound, WriteConflict
 from invocation_operator.cluster.events import EventRecorder
 from invocation_operator.cluster.records import Hold, HoldLost
+from invocation_operator.observe import metrics
 from invocation_operator.plan.ledger import Ledger
 from invocation_operator.plan.operation import operation_for
 from invocation_operator.plan.report import Findings
@@ -209,10 +210,10 @@ class Runner:
         turn = narrate.ended(counted, stop, len(task.targets))
         at = journal.clock.engine_time(journal.clock.now())
         await journal.finish(turn.phase, turn.message, at)
+        metrics.run_ended(task.spec.action, turn.phase, journal.clock.now(), counted)
         log.info(
             "run ended",
             record=task.hold.record.name,
-            action=task.spec.action.value,
             phase=turn.phase.value,
             reason=turn.reason,
             seconds=round(journal.clock.now(), 3),
