@@ -69,9 +69,10 @@ class ActionReconciler:
         try:
             if parse.terminal(subject):
                 return await self._acknowledge(board, subject)
-            return await self._advance(cell, board, subject)
-        except Waiting as waiting:
-            return await self._wait(board, subject, waiting)
+            try:
+                return await self._advance(cell, board, subject)
+            except Waiting as waiting:
+                return await self._wait(board, subject, waiting)
         except HoldLost:
             return Retry(LOOK_AGAIN_SECONDS)
         except (ObjectNotFound, WriteConflict):
@@ -253,10 +254,10 @@ class ActionReconciler:
         )
 
     async def _conclude(self, board: Board, subject: Subject, turn: Turn, **fields: object) -> Outcome:
-        run_id = subject.spec.run_id if subject.spec else None
         now = datetime.now(UTC)
-        ended = {"completion_time": now, "run_id": run_id, **fields}
-        status = narrate.apply(board.status, turn, generation=subject.generation, now=now, **ended)
+        ended = {"completion_time": now, **fields}
+        known = _of_this_run(board.status, subject.run_id)
+        status = narrate.apply(known, turn, generation=subject.generation, now=now, **ended)
         await board.write(status)
         self.events.tell(board.obj, turn.reason, turn.message, "Warning" if turn.stalled else "Normal")
         if subject.spec is not None:
@@ -265,24 +266,28 @@ class ActionReconciler:
         return Done()
 
     async def _hold_up(self, board: Board, subject: Subject, reason: str, message: str) -> Outcome:
-        await self._pending(board, subject, Turn(Phase.SUSPENDED, reason, message))
-        return Retry(LOOK_AGAIN_SECONDS if reason == "EngineSuspended" else 60.0)
+        seconds = LOOK_AGAIN_SECONDS if reason == "EngineSuspended" else 60.0
+        return await self._wait(board, subject, Waiting(reason, message, retry_seconds=seconds), Phase.SUSPENDED)
 
-    async def _wait(self, board: Board, subject: Subject, waiting: Waiting) -> Outcome:
+    async def _wait(
+        self, board: Board, subject: Subject, waiting: Waiting, waiting_in: Phase = Phase.PENDING
+    ) -> Outcome:
+        seconds = waiting.retry_seconds
         not_after = subject.spec.not_after if subject.spec else None
-        if not_after is not None and subject.status.record is None and datetime.now(UTC) >= not_after:
-            return await self._expire(board, subject, not_after)
-        phase = subject.status.phase if subject.status.phase in _UNDER_WAY else Phase.PENDING
+        begun = _of_this_run(subject.status, subject.run_id).record is not None
+        if not_after is not None and not begun:
+            left = (not_after - datetime.now(UTC)).total_seconds()
+            if left <= 0:
+                return await self._expire(board, subject, not_after)
+            seconds = min(seconds, left)
+        phase = subject.status.phase if subject.status.phase in _UNDER_WAY else waiting_in
         await self._pending(board, subject, Turn(phase, waiting.reason, waiting.message))
-        return Retry(waiting.retry_seconds)
+        return Retry(seconds)
 
     async def _pending(self, board: Board, subject: Subject, turn: Turn) -> None:
         before = next((c for c in board.status.conditions or () if c.type == "Ready"), None)
-        status = narrate.apply(board.status, turn, generation=subject.generation, now=datetime.now(UTC))
-        run_id = subject.spec.run_id if subject.spec else None
-        if subject.status.run_id != run_id:
-            status = _fresh(status, run_id)
-        await board.write(status)
+        known = _of_this_run(board.status, subject.run_id)
+        await board.write(narrate.apply(known, turn, generation=subject.generation, now=datetime.now(UTC)))
         if before is None or before.reason != turn.reason:
             self.events.tell(board.obj, turn.reason, turn.message, "Warning")
             log.info("waiting", reason=turn.reason, message=turn.message)
@@ -291,7 +296,9 @@ class ActionReconciler:
 _UNDER_WAY = (Phase.RUNNING, Phase.VERIFYING)
 
 
-def _fresh(status: ActionStatus, run_id: str | None) -> ActionStatus:
-    """A new run in an object that ran before says nothing of the old one."""
+def _of_this_run(status: ActionStatus, run_id: str | None) -> ActionStatus:
+    """Return ``status`` without what an earlier run in the same object has left there."""
+    if status.run_id == run_id:
+        return status
     cleared = ("record", "start_time", "completion_time", "plan", "progress", "results", "skipped_reasons")
     return status.model_copy(update={**dict.fromkeys(cleared), "run_id": run_id})

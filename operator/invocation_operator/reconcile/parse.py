@@ -46,6 +46,12 @@ class Subject:
         return str(self.obj["metadata"]["uid"])
 
     @property
+    def run_id(self) -> str | None:
+        """``spec.runId``, also of a specification that cannot be used as a whole."""
+        run_id = (self.obj.get("spec") or {}).get("runId")
+        return run_id if isinstance(run_id, str) else None
+
+    @property
     def generation(self) -> int:
         """Generation of its specification."""
         return int(self.obj["metadata"].get("generation", 1))
