@@ -73,8 +73,13 @@ def test_once_holder_killed_in_mid_run_is_taken_over(lane: Lane, world: World, t
     midway(lane, "restart-as-new", 4)
     holder(lane, "killed", two).kill()
     assert truth.children(world.engine, ids).total() < len(ids), "the run was to be in the middle"
+    killed_at = time.monotonic()
     lane.ended("killed")
     assert truth.told(lane, "killed", len(ids)) + truth.one_child_each(world.engine, ids) == []
+    times = [write.at for write in lane.script.writes if write.at > killed_at and "restart" in write.what]
+    assert len(times) >= 8
+    seconds = times[-1] - times[0]
+    assert len(times) - 1 <= seconds * PACED["operationsPerSecond"] + 2, "the limits end with the holder"
 
 
 def test_once_frozen_holder_asks_nothing_after_another_took_over(

@@ -120,6 +120,7 @@ class Executor:
     async def _feed(self) -> None:
         run = self.run
         if run.recovered:
+            self._take_limits()
             for index in run.ledger.intended():
                 await self.lane.acquire(1)
                 self._launch(index, lost=True)
@@ -148,8 +149,7 @@ class Executor:
     async def _room(self, most: int) -> int:
         """Wait until this run may have more in flight, and return how many."""
         while True:
-            self.lane.max_in_flight = self.control.limit("maxInFlight")
-            self.lane.rate = self.control.limit("operationsPerSecond")
+            self._take_limits()
             # No more than a second's worth of operations: a stop must not wait behind tokens.
             room = min(self.lane.room(), self.lane.per_second(), HELPING, most)
             if room > 0 and self.control.stop() is None and self.outage.message is None:
@@ -159,6 +159,11 @@ class Executor:
                 # Not ``wait_for``: before Python 3.12 it forgets a cancellation that comes together with the event.
                 async with asyncio.timeout(TICK_SECONDS):
                     await self._freed.wait()
+
+    def _take_limits(self) -> None:
+        """A person may change them in mid-run."""
+        self.lane.max_in_flight = self.control.limit("maxInFlight")
+        self.lane.rate = self.control.limit("operationsPerSecond")
 
     # Pumping: look at what is due, decide, ask.
 

@@ -24,7 +24,7 @@ from invocation_operator.plan.build import Plan
 from invocation_operator.plan.ledger import Ledger
 from invocation_operator.plan.report import Findings
 from invocation_operator.plan.targets import DamagedSet, Planned, decode, encode
-from invocation_operator.reconcile.budget import HELPING
+from invocation_operator.reconcile.budget import HELPING, Budget
 from invocation_operator.reconcile.engines import Resolved
 from invocation_operator.reconcile.parse import Subject
 from invocation_operator.reconcile.planning import Planning
@@ -89,7 +89,7 @@ class Lock:
         texts = [] if inline else _chunks(plan.targets)
         # With the set in the record, the record itself is the intent of the first batch. A larger set is written
         # after the lock: until the first intent is written too, nothing can have been asked.
-        first_batch = min(plan.total, HELPING) if inline else 0
+        first_batch = _first_batch(spec, resolved.station.budget, plan.total) if inline else 0
         record_spec = RecordSpec(
             hash_version=identity.HASH_VERSION,
             source=RecordSource(
@@ -173,6 +173,12 @@ class Lock:
 def preview_prefix(uid: str, digest: str) -> str:
     """Return the name of the chunks of a dry run: bound to the object and to the plan that was shown."""
     return f"iact-plan-{uid}-{digest.removeprefix('sha256:')[:12]}"
+
+
+def _first_batch(spec: ActionSpec, budget: Budget, total: int) -> int:
+    """No more than may be in flight at once: after a crash each of these counts as one that may have been asked."""
+    own = (spec.limits.max_in_flight, spec.limits.operations_per_second)
+    return min(total, HELPING, budget.max_in_flight, budget.rate, *(limit for limit in own if limit is not None))
 
 
 def _ledger(record: Record, size: int) -> Ledger:
