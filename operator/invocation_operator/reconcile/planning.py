@@ -44,7 +44,7 @@ def check_target(spec: ActionSpec) -> Refusal | None:
 
     The CRD's own rules say the same at admission; an object may have come in under older ones.
     """
-    found = problems(spec.target)
+    found = problems(spec.target, with_statuses(spec.target, spec.action)[1])
     if found:
         return Refusal(r.INVALID_SPEC, "; ".join(problem.message for problem in found[:5]))
     leaves = [spec.target, *(spec.target.any_of or ())]

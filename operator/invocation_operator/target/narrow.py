@@ -131,12 +131,11 @@ def _retries(target: Target, default_statuses: frozenset[InvocationStatus] | Non
             own = branch.min_retries is not None and branch.statuses is None and _paused(leaf)
             if together and (_paused(branch) or own):
                 yield Problem(f"{prefix}anyOf[{n}].minRetries", message)
-    if (
-        target.min_retries is not None
-        and target.statuses is None
-        and default_statuses == frozenset({InvocationStatus.PAUSED})
-    ):
-        yield Problem("minRetries", "this action applies to Paused by default, and the engine keeps no count there")
+    if target.statuses is None and default_statuses == frozenset({InvocationStatus.PAUSED}):
+        advice = "this action applies to Paused by default, and the engine keeps no count there; name other statuses"
+        for prefix, leaf in [("", target), *((f"anyOf[{n}].", b) for n, b in enumerate(target.any_of or ()))]:
+            if leaf.min_retries is not None and leaf.statuses is None:
+                yield Problem(f"{prefix}minRetries", advice)
 
 
 def _paused(leaf: Leaf) -> bool:
