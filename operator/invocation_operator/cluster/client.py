@@ -158,6 +158,10 @@ class KubeClient:
 
     async def served(self, group: str, version: str) -> set[str]:
         """Return the plural names of the kinds that the API server serves in ``group`` and ``version``."""
+        # The group is looked for in the list: asked for one that is not there, the API server does not answer in JSON.
+        groups = (await self._request("GET", "/apis")).get("groups", ())
+        if f"{group}/{version}" not in {v["groupVersion"] for found in groups for v in found["versions"]}:
+            return set()
         try:
             found = await self._request("GET", f"/apis/{group}/{version}")
         except errors.ObjectNotFound:
