@@ -31,6 +31,8 @@ _MUTABLE: tuple[tuple[str, ...], ...] = (
     ("limits", "maxInFlight"),
     ("limits", "operationsPerSecond"),
 )
+_OPTIONS = ("resume", "restart")
+"""Blocks that say nothing when they hold nothing but defaults."""
 _SEPARATE: tuple[tuple[str, ...], ...] = (("runId",), ("engineRef",), ("target",))
 
 
@@ -42,6 +44,9 @@ def canonical_spec(spec: ActionSpec) -> dict[str, Any]:
         _drop(form, path)
     for path, default in _DURATIONS.items():
         _normalise(form, path, default)
+    for block in _OPTIONS:
+        if form.get(block) == {}:
+            del form[block]
     if spec.not_after is not None:
         form["notAfter"] = _instant(spec.not_after)
     form["target"] = canonical_target(spec.target)

@@ -1,0 +1,89 @@
+"""The planned set: what is kept is what is read, and labels fit."""
+
+import base64
+import json
+import zlib
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from invocation_operator.api.v1alpha1.target import InvocationStatus
+from invocation_operator.plan.targets import LABEL_LIMIT, DamagedSet, Planned, decode, encode, label
+
+names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=300)
+planned = st.builds(
+    Planned,
+    id=st.text("abcdefghijklmnop0123456789", min_size=1, max_size=40).map(lambda tail: f"inv_{tail}"),
+    created_at=st.datetimes(timezones=st.just(UTC)),
+    status=st.sampled_from(InvocationStatus),
+    label=names,
+)
+
+
+def kept(text: str) -> str:
+    return base64.b64encode(zlib.compress(text.encode())).decode()
+
+
+@given(st.lists(planned, max_size=20))
+def test_set_that_is_kept_reads_the_same(targets: list[Planned]) -> None:
+    assert decode(encode(targets)) == targets
+
+
+def test_set_keeps_microseconds_because_they_are_identity() -> None:
+    at = datetime(2026, 5, 1, 12, 0, 0, 123457, tzinfo=UTC)
+    (read,) = decode(encode([Planned("inv_1", at, InvocationStatus.PAUSED, "Svc/h")]))
+    assert read.created_at == at
+
+
+def test_set_that_an_earlier_version_kept_is_read() -> None:
+    entries = json.dumps({"v": 1, "labels": ["Svc/h"], "set": [["inv_1", 1777636800123457, 6, 0]]})
+    at = datetime(2026, 5, 1, 12, 0, 0, 123457, tzinfo=UTC)
+    assert decode(kept(entries)) == [Planned("inv_1", at, InvocationStatus.PAUSED, "Svc/h")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "not base64!",
+        base64.b64encode(b"not compressed").decode(),
+        kept("not json"),
+        kept('{"v": 2, "labels": [], "set": []}'),  # of a newer version
+        kept('{"v": 1, "labels": []}'),
+        kept('{"v": 1, "labels": [], "set": [["inv_1", 0, 0, 0]]}'),  # no such label
+        kept('{"v": 1, "labels": ["a"], "set": [["inv_1", 0, 99, 0]]}'),  # no such status
+        kept('{"v": 1, "labels": ["a"], "set": [["inv_1"]]}'),
+    ],
+)
+def test_set_that_is_damaged_is_refused(text: str) -> None:
+    with pytest.raises(DamagedSet):
+        decode(text)
+
+
+def test_set_of_many_takes_few_characters_for_each() -> None:
+    start = datetime(2026, 5, 1, tzinfo=UTC)
+    targets = [
+        Planned(f"inv_1{n * 7919:032x}", start + timedelta(milliseconds=n * 37), InvocationStatus.SUSPENDED, "Svc/h")
+        for n in range(1000)
+    ]
+    assert len(encode(targets)) / 1000 < 60
+
+
+@given(names, names, st.none() | names)
+def test_label_fits_and_begins_with_the_service(service: str, handler: str, key: str | None) -> None:
+    made = label(service, handler, key)
+    assert len(made) <= LABEL_LIMIT
+    assert made.startswith(service[:LABEL_LIMIT])
+
+
+def test_label_shortens_a_long_key_before_the_handler() -> None:
+    made = label("Svc", "pay", "k" * 500)
+    assert made.startswith("Svc/kkk")
+    assert made.endswith("…/pay")
+    assert len(made) < 150
+
+
+def test_label_with_a_redacted_key_does_not_show_it() -> None:
+    assert label("Svc", "pay", "secret", redact_key=True) == "Svc/…/pay"
