@@ -24,8 +24,9 @@ NOTE = (
 
 def measure(stage: Stage) -> list[Figure]:
     interpreter, _ = _bare("pass")
-    libraries, import_seconds = _bare("import invocation_operator.app")
     starts = [_start(stage, number) for number in range(STARTS)]
+    imports = [_bare("import invocation_operator.app") for _ in range(STARTS)]
+    libraries, import_seconds = (median(values) for values in zip(*imports, strict=True))
     with stage.operator("footprint") as operator:
         time.sleep(REST_SECONDS)
         rest = _memory(operator.pid)

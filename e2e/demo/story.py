@@ -84,6 +84,7 @@ class Story:
 
     def cancel(self) -> None:
         self.screen.chapter("Cancel what is stuck", "Which invocations, why, and within which limits: in one manifest.")
+        self.grow_old("created_at", len(STUCK))
         self.stage.apply("cancel-stuck-checkouts.yaml")
         done = self.stage.watch(CANCEL, "Succeeded")
         self.expect(done, effective=len(STUCK))
@@ -202,7 +203,7 @@ class Story:
         )
         succeeded = len(REFUSED) + 1
         self.stage.until("they succeeded", lambda: self.succeeded() == succeeded)
-        self.screen.read(1.2)
+        self.grow_old("completed_at", succeeded, "completion_result = 'success'")
         self.stage.apply("purge-finished.yaml")
         done = self.stage.watch(PURGE, "Succeeded")
         self.expect(done, effective=succeeded)
@@ -223,7 +224,7 @@ class Story:
         self.stage.shop.world(provider="hangs")
         self.place(LATER)
         self.stage.until("they wait", lambda: self.count("checkout", "suspended") == len(LATER))
-        self.screen.read(2)
+        self.grow_old("created_at", len(LATER))
         self.stage.kubectl(f"delete iact {CANCEL}")
         self.stage.apply("cancel-stuck-checkouts.yaml", shown=False)
         self.stage.watch(CANCEL, "AlreadyExecuted")
@@ -301,6 +302,11 @@ class Story:
 
     def succeeded(self) -> int:
         return self.number("target_service_name = 'checkout' and completion_result = 'success'")
+
+    def grow_old(self, since: str, expected: int, condition: str = "status = 'suspended'") -> None:
+        """Wait until so many checkouts are as old as the manifests ask (2 s), on the engine's clock."""
+        old = f"target_service_name = 'checkout' and {condition} and {since} < now() - interval '2 seconds'"
+        self.stage.until(f"{expected} checkouts are old enough", lambda: self.number(old) == expected)
 
     def reserved(self) -> int:
         return sum(self.stage.shop.world()["stock"].values())
