@@ -4,10 +4,21 @@ Runs are rare, and the first of its kind would not be seen as an increase of a s
 counters of all actions are there from the start, with zero.
 """
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+)
 
 from invocation_operator import __version__
 from invocation_operator.api.v1alpha1.action import ActionProgress, ActionType, Outcome, Phase
+
+# They would be a second series for each of the counters, of use to nobody in this format.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
