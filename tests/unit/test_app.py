@@ -1,0 +1,114 @@
+"""How the process is asked to stop, and what it does with its runs then."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+
+from invocation_operator import app
+from invocation_operator.cluster.errors import ClusterError
+from invocation_operator.reconcile.cell import Cell
+from invocation_operator.reconcile.workbench import Done, Outcome, Workbench
+from invocation_operator.settings import Settings
+
+OBJECT = {"metadata": {"namespace": "shop", "name": "x", "uid": "1"}}
+
+
+@pytest.fixture(autouse=True)
+def own_signals() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+class Quiet:
+    """Events that nobody reads."""
+
+    async def drain(self, timeout_seconds: float) -> None:
+        """Nothing to write."""
+
+
+class Stubborn:
+    """Runs that do not end by themselves."""
+
+    def __init__(self) -> None:
+        self.cancelled = False
+        self.bench = Workbench("InvocationAction", self.reconcile, lambda obj: True)
+
+    async def reconcile(self, cell: Cell) -> Outcome:
+        """Hang until it is cancelled."""
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+        return Done()
+
+
+def house(stubborn: Stubborn) -> app.House:
+    async def nothing(_: Cell) -> Outcome:
+        return Done()
+
+    idle = Workbench("RestateEngine", nothing, lambda obj: False)
+    absent = cast("Any", None)
+    return app.House(absent, cast("Any", Quiet()), absent, stubborn.bench, idle, absent, absent)
+
+
+async def hang() -> tuple[Stubborn, app.House]:
+    stubborn = Stubborn()
+    stubborn.bench.observe(dict(OBJECT))
+    await asyncio.sleep(0)
+    return stubborn, house(stubborn)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_app_first_signal_asks_and_the_second_insists(number: signal.Signals) -> None:
+    shutdown = app.Shutdown()
+    shutdown.listen()
+    assert not shutdown.asked
+    os.kill(os.getpid(), number)
+    await asyncio.wait_for(shutdown.event.wait(), 30)
+    assert shutdown.asked
+    assert not shutdown.insisted.is_set()
+    os.kill(os.getpid(), number)
+    await asyncio.wait_for(shutdown.insisted.wait(), 30)
+
+
+async def test_app_runs_that_do_not_end_are_given_up_after_the_time_that_was_set() -> None:
+    stubborn, wired = await hang()
+    await asyncio.wait_for(app._hand_over(Settings(shutdown_seconds=0.01), wired, app.Shutdown()), 60)
+    assert stubborn.cancelled
+    assert stubborn.bench.active == 0
+
+
+async def test_app_second_signal_does_not_wait_for_runs() -> None:
+    stubborn, wired = await hang()
+    shutdown = app.Shutdown()
+    shutdown.insisted.set()
+    await asyncio.wait_for(app._hand_over(Settings(shutdown_seconds=600), wired, shutdown), 60)
+    assert stubborn.cancelled
+    assert stubborn.bench.active == 0
+
+
+async def test_app_without_runs_there_is_nothing_to_wait_for() -> None:
+    stubborn = Stubborn()
+    await asyncio.wait_for(app._hand_over(Settings(shutdown_seconds=600), house(stubborn), app.Shutdown()), 60)
+    assert not stubborn.cancelled
+
+
+async def test_app_watches_that_end_are_explained() -> None:
+    async def fail() -> None:
+        raise RuntimeError("no such kind")
+
+    failed = asyncio.create_task(fail())
+    await asyncio.wait({failed})
+    with pytest.raises(ClusterError, match="the watches ended: no such kind"):
+        app._explain(failed)
+    finished = asyncio.create_task(asyncio.sleep(0))
+    await finished
+    with pytest.raises(ClusterError, match="the watches ended: without a word"):
+        app._explain(finished)
