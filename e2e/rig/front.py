@@ -51,6 +51,8 @@ class Asked:
     with_credentials: bool
     client: str | None
     """The common name of the client certificate, with mutual TLS."""
+    engine: str
+    """The engine that the front led to then."""
 
 
 class Front:
@@ -223,7 +225,14 @@ class Front:
         certificate = request.get_extra_info("peercert")
         names = [value for part in (certificate or {}).get("subject", ()) for key, value in part if key == "commonName"]
         self.asked.append(
-            Asked(request.method, request.path_qs, authorized, authorization is not None, names[0] if names else None)
+            Asked(
+                request.method,
+                request.path_qs,
+                authorized,
+                authorization is not None,
+                names[0] if names else None,
+                self._upstream,
+            )
         )
         prefixes = [prefix for prefix in self._faults if request.path.startswith(prefix)]
         if prefixes:

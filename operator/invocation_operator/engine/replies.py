@@ -99,8 +99,10 @@ async def refusal(response: aiohttp.ClientResponse, token: str | None) -> errors
     return errors.Rejected(said, status=status)
 
 
-def failure(error: Exception, peer: str, *, sent: bool) -> errors.EngineError:
-    """The error that an exception of aiohttp, the socket or TLS means. ``peer`` is host and port."""
+def failure(error: Exception, peer: str, *, sent: bool, hint: str = "") -> errors.EngineError:
+    """The error that an exception of aiohttp, the socket or TLS means. ``peer`` is host and port; ``hint`` is what may
+    be the matter when the connection is closed without a word.
+    """
     if isinstance(error, aiohttp.ClientPayloadError):
         return errors.CutOff(f"the answer of {peer} ended before it was complete")
     if isinstance(error, aiohttp.ClientResponseError):
@@ -129,7 +131,7 @@ def failure(error: Exception, peer: str, *, sent: bool) -> errors.EngineError:
         return errors.Unreachable(f"no answer from {peer} within the timeout", sent=sent)
     if isinstance(error, ssl.SSLError):
         return errors.Unreachable(f"TLS with {peer} failed ({error.reason})", sent=sent)
-    return errors.Unreachable(f"{peer} closed the connection before it answered", sent=sent)
+    return errors.Unreachable(f"{peer} closed the connection before it answered{hint}", sent=sent)
 
 
 async def _message(response: aiohttp.ClientResponse, token: str | None) -> str | None:

@@ -116,7 +116,15 @@ class Transport:
             finally:
                 response.release()
         except (aiohttp.ClientError, OSError, TimeoutError, UnicodeError) as error:
-            raise failure(error, self._base.raw_authority, sent=state.sent) from None
+            raise failure(error, self._base.raw_authority, sent=state.sent, hint=self._hint(state)) from None
+
+    def _hint(self, state: Exchange) -> str:
+        """With TLS 1.3 a front that refuses our certificate, or misses it, may just hang up after the handshake."""
+        if self._base.scheme != "https" or state.reused:
+            return ""
+        given = self._connection.client_cert_pem is not None
+        fault = "may not accept the client certificate" if given else "may want a client certificate"
+        return f"; it {fault}: look at the clientCertSecret"
 
     async def _send(
         self,

@@ -9,7 +9,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from invocation_operator.api.v1alpha1.action import ActionSpec, ActionType, Cascade
+from invocation_operator.api.v1alpha1.action import ActionSpec, Cascade
+from invocation_operator.api.v1alpha1.engine import Operation
 from invocation_operator.api.v1alpha1.target import InvocationStatus
 from invocation_operator.engine.client import EngineClient
 from invocation_operator.plan import identity
@@ -196,7 +197,9 @@ async def _cascade(
 ) -> tuple[Cascade | None, frozenset[str]]:
     if spec.action not in REACHES_DESCENDANTS or not builder.targets:
         return None, frozenset()
-    reach = await descendants(client, [t.id for t in builder.targets], awaited_only=spec.action is ActionType.CANCEL)
+    # An escalation kills, and a kill takes one-way calls with it.
+    awaited_only = Operation.KILL not in caused_operations(spec)
+    reach = await descendants(client, [t.id for t in builder.targets], awaited_only=awaited_only)
     cascade = Cascade(
         total=sum(reach.by_service.values()),
         by_service=counts(reach.by_service, SERVICES_SHOWN) or None,
