@@ -135,12 +135,17 @@ def counts(counter: Mapping[Any, int], most: int | None = None) -> list[NamedCou
     return [NamedCount(name=str(name)[:256], count=count) for name, count in ordered[:most] if count]
 
 
+def every_leaf(target: Target) -> list[Leaf]:
+    """Return all parts of ``target`` that hold filters. Exclusions too: a misspelt one leaves nothing out."""
+    excluded = [] if target.not_ is None else [target.not_, *(target.not_.any_of or ())]
+    return [target, *(target.any_of or ()), *excluded]
+
+
 def unknown_names(target: Target, services: Mapping[str, Iterable[str]]) -> list[str]:
     """Return a warning for each service and handler that the engine does not have, with the nearest names."""
-    leaves: list[Leaf] = [target, *(target.any_of or ())]
     warnings: dict[str, None] = {}
     handlers = {handler for names in services.values() for handler in names}
-    for leaf in leaves:
+    for leaf in every_leaf(target):
         for pattern in leaf.services or ():
             if not any(matches(pattern, name) for name in services):
                 warnings[_unknown("service", pattern, services)] = None

@@ -15,7 +15,7 @@ from invocation_operator.api.v1alpha1.target import InvocationStatus
 from invocation_operator.engine.client import EngineClient
 from invocation_operator.plan import identity
 from invocation_operator.plan import refusal as r
-from invocation_operator.plan.build import Plan, PlanBuilder, counts
+from invocation_operator.plan.build import Plan, PlanBuilder, counts, every_leaf
 from invocation_operator.plan.guardrails import check_plan
 from invocation_operator.plan.operations import POSSIBLE, REACHES_DESCENDANTS, caused_operations, with_statuses
 from invocation_operator.plan.refusal import Refusal
@@ -176,8 +176,7 @@ async def _by_status(client: EngineClient, frozen: FrozenTarget, *, scopes: bool
 
 async def _services(client: EngineClient, spec: ActionSpec) -> Mapping[str, list[str]] | None:
     """Services and their handlers, when the target names any, for hints on names that the engine does not have."""
-    leaves = [spec.target, *(spec.target.any_of or ())]
-    if not any(leaf.services or leaf.handlers for leaf in leaves):
+    if not any(leaf.services or leaf.handlers for leaf in every_leaf(spec.target)):
         return None
     return {service.name: [handler.name for handler in service.handlers] for service in await client.services()}
 
