@@ -1,0 +1,218 @@
+"""One task for each object that needs work: retries, changes, deletions, mistakes."""
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from invocation_operator.reconcile.cell import Cell
+from invocation_operator.reconcile.workbench import Done, Outcome, Retry, Workbench
+from tests.unit.reconcile import virtual_time
+
+
+def thing(name: str = "a", version: int = 1, uid: str = "u", **spec: Any) -> dict[str, Any]:
+    metadata = {"namespace": "ns", "name": name, "uid": uid, "resourceVersion": str(version), "generation": version}
+    return {"metadata": metadata, "spec": spec}
+
+
+class Story:
+    """Reconciles by a script: what it answers each time, and when it was asked about which version."""
+
+    def __init__(self, *answers: Outcome | Exception) -> None:
+        self.answers = list(answers)
+        self.asked: list[tuple[float, str | None]] = []
+        self.during: Callable[[], None] = lambda: None
+
+    async def __call__(self, cell: Cell) -> Outcome:
+        await asyncio.sleep(0)
+        version = cell.obj["metadata"]["resourceVersion"] if cell.obj else None
+        self.asked.append((asyncio.get_running_loop().time(), version))
+        self.during()
+        answer = self.answers.pop(0) if self.answers else Done()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    @property
+    def versions(self) -> list[str | None]:
+        return [version for _, version in self.asked]
+
+
+def bench(story: Story) -> Workbench:
+    return Workbench("Thing", story, lambda obj: not obj["spec"].get("settled"))
+
+
+async def idle(made: Workbench) -> None:
+    """Until no object is worked on."""
+    while made.active:  # noqa: ASYNC110 - time is virtual
+        await asyncio.sleep(1)
+
+
+def test_object_is_reconciled_until_nothing_is_left_to_do() -> None:
+    async def play() -> None:
+        story = Story(Retry(5), Retry(20), Done())
+        made = bench(story)
+        made.observe(thing())
+        await idle(made)
+        assert [round(at) for at, _ in story.asked] == [0, 5, 25]
+
+    virtual_time.run(play())
+
+
+def test_object_without_work_costs_no_task() -> None:
+    async def play() -> None:
+        story = Story()
+        made = bench(story)
+        for number in range(1000):
+            made.observe(thing(f"t{number}", settled=True))
+        assert made.active == 0
+        await asyncio.sleep(60)
+        assert story.asked == []
+
+    virtual_time.run(play())
+
+
+def test_change_ends_a_wait_at_once() -> None:
+    async def play() -> None:
+        story = Story(Retry(3600))
+        made = bench(story)
+        made.observe(thing())
+        await asyncio.sleep(1)
+        made.observe(thing(version=2))
+        await idle(made)
+        assert story.versions == ["1", "2"]
+        assert story.asked[1][0] == 1
+
+    virtual_time.run(play())
+
+
+def test_change_during_a_reconcile_is_not_missed() -> None:
+    async def play() -> None:
+        story = Story(Done(), Done())
+        made = bench(story)
+        story.during = lambda: made.observe(thing(version=2)) if len(story.asked) == 1 else None
+        made.observe(thing())
+        await idle(made)
+        assert story.versions == ["1", "2"]
+
+    virtual_time.run(play())
+
+
+def test_older_version_that_the_watch_brings_late_changes_nothing() -> None:
+    async def play() -> None:
+        story = Story(Retry(100))
+        made = bench(story)
+        made.observe(thing(version=5))
+        await asyncio.sleep(1)
+        made.observe(thing(version=4))
+        await asyncio.sleep(1)
+        assert story.versions == ["5"]
+        await idle(made)
+        assert story.versions == ["5", "5"]
+
+    virtual_time.run(play())
+
+
+def test_deleted_object_ends_its_task() -> None:
+    async def play() -> None:
+        story = Story(Retry(3600))
+        made = bench(story)
+        made.observe(thing())
+        await asyncio.sleep(1)
+        made.observe(thing(), deleted=True)
+        await asyncio.sleep(1)
+        assert made.active == 0
+        assert story.versions == ["1"]
+
+    virtual_time.run(play())
+
+
+def test_late_deletion_of_a_predecessor_leaves_the_successor_alone() -> None:
+    async def play() -> None:
+        story = Story(Retry(10))
+        made = bench(story)
+        made.observe(thing(uid="new", version=7))
+        await asyncio.sleep(1)
+        made.observe(thing(uid="old", version=3), deleted=True)
+        await idle(made)
+        assert story.versions == ["7", "7"]
+
+    virtual_time.run(play())
+
+
+def test_object_created_again_while_its_predecessor_is_worked_on_is_taken_up() -> None:
+    async def play() -> None:
+        story = Story(Retry(3600), Done())
+        made = bench(story)
+        made.observe(thing(uid="old"))
+        await asyncio.sleep(1)
+        made.observe(thing(uid="old"), deleted=True)
+        made.observe(thing(uid="new", version=2))
+        await idle(made)
+        assert story.versions == ["1", "2"]
+
+    virtual_time.run(play())
+
+
+def test_mistake_is_tried_again_ever_more_slowly_and_disturbs_nobody_else() -> None:
+    async def play() -> None:
+        troubled = Story(*(RuntimeError("a mistake of ours") for _ in range(10)))
+        made = bench(troubled)
+        made.observe(thing("troubled"))
+        await idle(made)
+        times = [at for at, _ in troubled.asked]
+        pauses = [after - before for before, after in itertools.pairwise(times)]
+        assert len(pauses) == 10
+        assert all(0.5 <= pause <= 60 for pause in pauses)
+        assert pauses[0] <= 1
+        assert pauses[-1] >= 30
+
+    virtual_time.run(play())
+
+
+def test_ring_wakes_all_that_wait() -> None:
+    async def play() -> None:
+        story = Story(Retry(3600), Retry(3600))
+        made = bench(story)
+        made.observe(thing("a"))
+        made.observe(thing("b"))
+        await asyncio.sleep(1)
+        made.ring_all()
+        await idle(made)
+        assert len(story.asked) == 4
+        assert asyncio.get_running_loop().time() < 10
+
+    virtual_time.run(play())
+
+
+@pytest.mark.parametrize("wait", [0.0, 5.0])
+def test_closing_lets_a_waiting_task_go_at_once_and_starts_no_other(wait: float) -> None:
+    async def play() -> None:
+        story = Story(Retry(3600))
+        made = bench(story)
+        made.observe(thing())
+        await asyncio.sleep(1)
+        await made.close(wait)
+        made.observe(thing("late"))
+        assert made.active == 0
+        assert asyncio.get_running_loop().time() <= 1 + wait
+
+    virtual_time.run(play())
+
+
+def test_closing_cancels_what_does_not_end_in_time() -> None:
+    async def play() -> None:
+        async def stuck(_: Cell) -> Outcome:
+            await asyncio.sleep(3600)
+            return Done()
+
+        made = Workbench("Thing", stuck, lambda _: True)
+        made.observe(thing())
+        await asyncio.sleep(1)
+        await made.close(10)
+        assert made.active == 0
+        assert asyncio.get_running_loop().time() == pytest.approx(11)
+
+    virtual_time.run(play())
