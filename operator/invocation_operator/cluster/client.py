@@ -195,6 +195,9 @@ class KubeClient:
         try:
             answer: Object = json.loads(text) if text else {}
         except ValueError as error:
+            if response.status == 404 and text.startswith(b"404 page not found"):
+                # The API server's own words for a kind that is not installed.
+                raise errors.ObjectNotFound(f"{method} {path}: no such kind") from None
             raise errors.ClusterUnavailable(f"{method} {path}: {response.status}, not JSON") from error
         if response.status >= 400:
             raise _error(method, path, response.status, answer, creating=creating)

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from invocation_operator.api.v1alpha1.engine import EngineSpec, NamespacesFrom
 from invocation_operator.cluster.client import KubeClient
-from invocation_operator.cluster.errors import ObjectNotFound
+from invocation_operator.cluster.errors import Forbidden, ObjectNotFound
 from invocation_operator.cluster.resources import CLOUD_ENVIRONMENTS
 from invocation_operator.cluster.secrets import SecretProblem, key_of, read_credential
 from invocation_operator.engine.client import Connection
@@ -67,6 +67,13 @@ def address_of(url: str, cluster_domain: str) -> str:
 
 async def connection_of(client: KubeClient, namespace: str, spec: EngineSpec, *, cluster_domain: str) -> Connection:
     """Return the connection that ``spec`` describes. Raises ``Waiting``, and the errors of ``cluster.errors``."""
+    try:
+        return await _connection(client, namespace, spec, cluster_domain)
+    except Forbidden as error:
+        raise Waiting("Forbidden", f"the operator may not read what it needs ({error}); extend its role.") from error
+
+
+async def _connection(client: KubeClient, namespace: str, spec: EngineSpec, cluster_domain: str) -> Connection:
     url = await url_of(client, namespace, spec, cluster_domain)
     token_ref = spec.auth.bearer_token_secret if spec.auth else None
     if token_ref is not None and not _token_may_travel(url, cluster_domain):

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from invocation_operator.cluster.client import Object, Resource
-from invocation_operator.cluster.errors import ObjectNotFound
+from invocation_operator.cluster.errors import Forbidden, ObjectNotFound
 from invocation_operator.cluster.resources import CLOUD_ENVIRONMENTS, ENGINES, NAMESPACES, SECRETS
 
 
@@ -15,6 +15,7 @@ class FakeKube:
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str | None, str], Object] = {}
         self.asked: list[tuple[str, str | None, str]] = []
+        self.forbidden: set[str] = set()
         self._version = 100
 
     def put(self, resource: Resource, namespace: str | None, name: str, **fields: Any) -> Object:
@@ -49,6 +50,8 @@ class FakeKube:
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Object:
         key = (resource.plural, namespace, name)
         self.asked.append(key)
+        if resource.plural in self.forbidden:
+            raise Forbidden(f"{resource.plural} {namespace}/{name}: 403")
         if key not in self.objects:
             raise ObjectNotFound(f"{resource.plural} {namespace}/{name}")
         return self.objects[key]

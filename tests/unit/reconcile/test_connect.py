@@ -147,6 +147,14 @@ async def test_token_that_cannot_be_used_is_waited_for(data: dict[str, bytes | s
     assert reason == "SecretInvalid" or "shop/token" in found.message
 
 
+async def test_operator_that_may_not_read_secrets_says_so() -> None:
+    kube = FakeKube()
+    kube.forbidden.add("secrets")
+    found = await refused(kube, url="https://r.example", auth=TOKEN)
+    assert found.reason == "Forbidden"
+    assert "role" in found.message
+
+
 @pytest.mark.parametrize(
     ("url", "travels"),
     [
