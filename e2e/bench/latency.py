@@ -14,8 +14,8 @@ MERGE = "application/merge-patch+json"
 
 NOTE = (
     f"{RUNS} runs one after the other, each followed by the bare parts, all over connections that stay open. Measured "
-    "from sending the create request to the arrival of the `Ready=True` event on a watch; the start of kubectl "
-    "(about as long again) is not in it."
+    "from sending the create request to the arrival of the `Ready=True` event on a watch; the start of kubectl is not "
+    "in it."
 )
 
 

@@ -53,6 +53,11 @@ class Screen:
     def say(self, text: str) -> None:
         self._wrapped(text, MARGIN)
 
+    def aside(self, text: str) -> None:
+        """A sentence between two commands."""
+        self._line()
+        self.say(text)
+
     def progress(self, name: str, text: str, seconds: float) -> None:
         """One line of the set-up."""
         self._line(f" {self._paint('✓', '32')} {name:<15} {text} {self._paint(f'{seconds:.1f} s', '2')}")

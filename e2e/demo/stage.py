@@ -56,11 +56,12 @@ class Stage:
 
     def close(self) -> None:
         """End everything. A second Ctrl-C must not leave half of it running."""
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             self._stack.close()
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     # Setting up.
 
@@ -72,7 +73,7 @@ class Stage:
         with self._step("services") as told:
             self.shop = self._stack.enter_context(ServicesProcess("shop"))
             self.engine.register(self.shop.uri)
-            told("checkout, payment, inventory, report: the shop, registered with the engine")
+            told("the shop: checkout, payment, inventory, report; registered")
         with self._step("operator") as told:
             self._start_operator()
             told("connected to the engine: the RestateEngine production is Ready")

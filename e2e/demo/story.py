@@ -64,7 +64,7 @@ class Story:
         self.stage.until("all checkouts wait", lambda: self.count("checkout", "suspended") == len(STUCK))
         self.stage.kubectl("get reng")
         self.screen.read(1)
-        self.screen.say("What this engine holds:")
+        self.screen.aside("What this engine holds:")
         self.show_engine()
         self.stage.check(
             f"{len(STUCK)} checkouts wait, and {len(STUCK)} pieces are reserved for them",
@@ -121,9 +121,8 @@ class Story:
         self.stage.shop.world(provider="ok")
         self.stage.apply("restart-order.yaml")
         self.stage.watch(RESTART, "Succeeded")
-        path = "{.status.results[0].id}{' -> '}{.status.results[0].newId}{'\\n'}"
-        said = self.stage.kubectl(f'get iact {RESTART} -o jsonpath="{path}"')
-        old, _, new = said.strip().partition(" -> ")
+        said = self.stage.kubectl(f"get iact {RESTART} -o jsonpath=\"{{.status.results[0]['id','newId']}}\"")
+        old, _, new = said.strip().partition(" ")
         self.stage.check(
             "the new invocation was restarted from order 1003's and went through",
             lambda: old == self.orders[1003] and self.row(new, restarted_from=old, completion_result="success"),
@@ -150,7 +149,7 @@ class Story:
             f"the plan shows {len(HANGING)} checkouts and {cascade} charges that die with them; all are still alive",
             lambda: cascade == self.alive("payment") == self.alive("checkout") == len(HANGING),
         )
-        self.screen.say("That is what is meant. Execute carries out the plan that was shown, and nothing else:")
+        self.screen.aside("That is what is meant. Execute carries out the plan that was shown, and nothing else:")
         self.stage.kubectl(f'patch iact {KILL} --type=merge -p \'{{"spec":{{"mode":"Execute"}}}}\'')
         done = self.stage.watch(KILL, "Succeeded")
         self.expect(done, effective=len(HANGING))
