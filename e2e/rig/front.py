@@ -193,9 +193,10 @@ class Front:
         assert self._runner is not None
         assert self._session is not None
         await self._release()
+        await self._drop_connections()
         await self._runner.cleanup()
         await self._session.close()
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
 
     async def _release(self) -> None:
         assert self._released is not None
@@ -217,7 +218,8 @@ class Front:
             for connection in list(self._runner.server.connections):
                 connection.force_close()
                 if connection.transport:
-                    connection.transport.close()
+                    # An orderly end of TLS would wait for the peer, past the end of this loop.
+                    connection.transport.abort()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         authorization = request.headers.get("authorization")

@@ -80,7 +80,7 @@ class Fronted:
 
     def _says(self, reason: str, name: str, plural: str, timeout: float) -> Object:
         found: Object = {}
-        touched = time.monotonic()
+        touched = float("-inf")
 
         def said() -> bool:
             nonlocal touched

@@ -11,14 +11,14 @@ from tests.operator.fronts import fronted, message_of
 @pytest.mark.parametrize("switch", ["front", "other"])
 def test_kill_switch_stops_between_operations_and_lets_go_on(stage: Stage, switch: str) -> None:
     """Its own, or that of another RestateEngine that leads to the same engine."""
-    ids = [stage.send("sleep_long", 3600.0) for _ in range(30)]
+    ids = [stage.send("sleep_long", 3600.0) for _ in range(24)]
     stage.engine.wait_status(ids[-1], "suspended")
     later = stage.send("sleep_long", 3600.0, status="suspended")
     with fronted(stage) as it:
         it.define()
         it.define("other", url=it.front.url.replace("127.0.0.1", "localhost"))
         it.engine_says("Reachable", name="other")
-        it.act("act", "Cancel", {"ids": ids}, limits={"operationsPerSecond": 5})
+        it.act("act", "Cancel", {"ids": ids}, limits={"operationsPerSecond": 6})
         stage.until(lambda: len(it.front.writes()) >= 3, 60)
 
         stage.patch(switch, {"suspend": True}, "restateengines")

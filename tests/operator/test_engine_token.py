@@ -38,13 +38,13 @@ def test_token_from_a_labelled_secret_opens_the_engine_and_shows_nowhere(stage: 
 
 
 def test_token_rotated_in_mid_run_is_picked_up_without_a_restart(stage: Stage) -> None:
-    ids = [stage.send("sleep_long", 3600.0) for _ in range(30)]
+    ids = [stage.send("sleep_long", 3600.0) for _ in range(24)]
     stage.engine.wait_status(ids[-1], "suspended")
     with fronted(stage, token="first") as it:
         it.secret(token="first")
         it.define(auth=AUTH)
         it.engine_says("Reachable")
-        it.act("act", "Cancel", {"ids": ids}, limits={"operationsPerSecond": 5})
+        it.act("act", "Cancel", {"ids": ids}, limits={"operationsPerSecond": 6})
         stage.until(lambda: len(it.front.writes()) >= 3, 60)
         it.front.rotate_token("second")
         seen = len(it.front.asked)
