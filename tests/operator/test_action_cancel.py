@@ -98,7 +98,7 @@ def test_cancel_of_one_that_reacted_is_not_repeated_when_unchanged_is_asked_for(
     """It slept again after the first cancel, so its journal went on: that is a reaction."""
     reacted = stage.send("swallow_cancel", HOUR, status="suspended")
     quiet = stage.send("run_fails_slow", "x", status="backing-off")
-    repeating = {"timeout": "8s", "repeat": "WhenUnchanged", "repeatAfter": "1s"}
+    repeating = {"timeout": "5s", "repeat": "WhenUnchanged", "repeatAfter": "1s"}
     done = stage.run("cancel", "Cancel", {"ids": [reacted, quiet]}, verification=repeating, timeout=60)
     assert {outcome for outcome, _ in results(done).values()} == {"Unverified"}
     assert journal_signals(stage, reacted) == 1
