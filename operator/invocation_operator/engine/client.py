@@ -198,6 +198,15 @@ class EngineClient:
             return Answer(status)
         return Answer(status, new_id=_text(value or {}, "new_invocation_id"))
 
+    async def post_internal(self, *path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """``POST /internal/...``, once: for the engine's own web page (see ``engine.batch``)."""
+        _, value = await self._transport.call(
+            "POST", self._transport.url("internal", *path), body=body, repeatable=False
+        )
+        if value is None:
+            raise errors.BadReply("the engine's answer is empty")
+        return value
+
     async def services(self) -> list[Service]:
         """``GET /services``: all services at their active revision."""
         return [_service(item) for item in _objects(await self._get("services"), "services")]

@@ -73,12 +73,12 @@ class Budget:
         lane.held -= count
         self._grant()
 
-    async def _token(self) -> None:
+    async def _tokens(self, count: int) -> None:
         now = self._clock()
-        interval = 1.0 / self.rate
+        span = count / self.rate
         # A tenth of a second may be used at once: the loop's timers are coarser than a thousandth.
-        self._next_token = max(self._next_token, now - 0.1) + interval
-        delay = self._next_token - interval - now
+        self._next_token = max(self._next_token, now - 0.1) + span
+        delay = self._next_token - span - now
         if delay > 0:
             await asyncio.sleep(delay)
 
@@ -112,16 +112,16 @@ class Lane:
         """Give permits back."""
         self._budget._release(self, count)
 
-    async def token(self) -> None:
-        """Wait until one more operation may start."""
+    async def tokens(self, count: int) -> None:
+        """Wait until ``count`` more operations may start; what comes next waits the longer for it."""
         if self.rate is not None:
             now = self._budget._clock()
-            interval = 1.0 / self.rate
-            self._next_token = max(self._next_token, now - min(0.1, interval)) + interval
-            delay = self._next_token - interval - now
+            span = count / self.rate
+            self._next_token = max(self._next_token, now - min(0.1, 1.0 / self.rate)) + span
+            delay = self._next_token - span - now
             if delay > 0:
                 await asyncio.sleep(delay)
-        await self._budget._token()
+        await self._budget._tokens(count)
 
     def close(self) -> None:
         """Give back everything that is held and leave."""

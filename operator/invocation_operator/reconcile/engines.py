@@ -25,6 +25,7 @@ from invocation_operator.engine.version import Support, Version, supported
 from invocation_operator.observe import metrics
 from invocation_operator.reconcile.budget import Budget
 from invocation_operator.reconcile.connect import address_of, connection_of, may_refer, static_url, url_of
+from invocation_operator.reconcile.flight import Batches
 from invocation_operator.reconcile.waiting import Waiting, unreachable
 from invocation_operator.values.duration import DurationError, parse_duration
 
@@ -67,6 +68,7 @@ class Station:
     client: EngineClient
     budget: Budget
     connections: asyncio.Semaphore
+    batches: Batches = field(default_factory=lambda: Batches(usable=False))
     probe: Probe | None = None
     failure: tuple[Waiting, float] | None = None
     """The last probe's failure and when it was: a crowd that waits for one engine asks it once."""
@@ -313,6 +315,8 @@ class Engines:
             capabilities = known.capabilities if known and same else await station.client.capabilities()
         except errors.EngineError as error:
             raise unreachable(station.address, error) from error
+        if capabilities is not (known.capabilities if known else None):
+            station.batches.usable = capabilities.batch
         return Probe(version, cluster_name, capabilities, self._clock())
 
     async def close(self) -> None:

@@ -18,18 +18,19 @@ from typing import Protocol
 
 from invocation_operator.api.v1alpha1.action import Outcome, Result
 from invocation_operator.engine import errors
-from invocation_operator.engine.client import EngineClient, Op
+from invocation_operator.engine.client import EngineClient
 from invocation_operator.plan.ledger import Ledger
-from invocation_operator.plan.operation.base import Ask, Decision, Item, Operation, Refused, Seen, Settled
+from invocation_operator.plan.operation.base import Ask, Decision, Item, Operation, Seen, Settled
 from invocation_operator.plan.report import Findings
 from invocation_operator.plan.targets import Planned
 from invocation_operator.reconcile.budget import HELPING, Lane
 from invocation_operator.reconcile.control import Control, Stop
+from invocation_operator.reconcile.flight import Batches, Call, Flight
 from invocation_operator.reconcile.look import Looker, Question
 from invocation_operator.reconcile.outage import Outage
 from invocation_operator.reconcile.runclock import RunClock
+from invocation_operator.reconcile.send import Sender
 
-FIRST_LOOK_SECONDS = 0.008
 LOOK_GROWTH = 1.6
 LOOK_LIMIT_SECONDS = 2.0
 LOOK_BATCH = 500
@@ -67,16 +68,6 @@ class Run:
 
 
 @dataclass(slots=True)
-class _Flight:
-    """An item between intent and outcome, and when to look at it next."""
-
-    item: Item
-    due: float = 0.0
-    pace: float = FIRST_LOOK_SECONDS
-    busy: bool = False
-
-
-@dataclass(slots=True)
 class Executor:
     """Carries out one run; use each once."""
 
@@ -90,13 +81,30 @@ class Executor:
     confirm_engine: Callable[[], Awaitable[None]]
     """Asked before "it is gone" is believed: another cluster knows none of the invocations. Sets the stop."""
     outage: Outage = field(default_factory=Outage)
+    batches: Batches = field(default_factory=lambda: Batches(usable=False))
     connections: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(64))
-    _flights: dict[int, _Flight] = field(default_factory=dict)
+    sender: Sender = field(init=False)
+    _flights: dict[int, Flight] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _freed: asyncio.Event = field(default_factory=asyncio.Event)
     _failure: BaseException | None = None
     _bad: int = 0
+
+    def __post_init__(self) -> None:
+        self.sender = Sender(
+            client=self.client,
+            operation=self.run.operation,
+            lane=self.lane,
+            connections=self.connections,
+            batches=self.batches,
+            control=self.control,
+            clock=self.clock,
+            outage=self.outage,
+            confirm_engine=self.confirm_engine,
+            may_ask=self._may_ask,
+            settle=self._settle,
+        )
 
     async def execute(self) -> Stop | None:
         """Work until every planned invocation has an outcome, or until a stop that does not pass.
@@ -143,7 +151,7 @@ class Executor:
         intended = self.clock.engine_time(0.0 if lost else now)
         item = Item(index, self.run.targets[index], intended_time=intended, lost=lost)
         item.first_asked_at = item.asked_at = now
-        self._flights[index] = _Flight(item)
+        self._flights[index] = Flight(item)
         self._wake.set()
 
     async def _room(self, most: int) -> int:
@@ -227,10 +235,10 @@ class Executor:
             return
         due = [f for f in self._flights.values() if not f.busy and f.due <= now]
         for start in range(0, len(due), LOOK_BATCH):
-            batch = due[start : start + LOOK_BATCH]
-            for flight in batch:
+            flights = due[start : start + LOOK_BATCH]
+            for flight in flights:
                 flight.busy = True
-            task = asyncio.create_task(self._handle(batch))
+            task = asyncio.create_task(self._handle(flights))
             self._tasks.add(task)
             task.add_done_callback(self._handled)
 
@@ -248,9 +256,9 @@ class Executor:
             async with asyncio.timeout(max(delay, 0.001)):
                 await self._wake.wait()
 
-    async def _handle(self, batch: Sequence[_Flight], *, asking: bool = True) -> None:
+    async def _handle(self, flights: Sequence[Flight], *, asking: bool = True) -> None:
         try:
-            seen = await self.looker.look([self._question(f.item) for f in batch])
+            seen = await self.looker.look([self._question(f.item) for f in flights])
             if any(view.row is None for view in seen):
                 await self.confirm_engine()
                 if self.control.final is Stop.ENGINE_CHANGED:
@@ -260,17 +268,20 @@ class Executor:
             seen = []
         else:
             self.outage.over()
-        asks: list[tuple[_Flight, Ask, Seen]] = []
-        for flight, view in zip(batch, seen, strict=False):
+        asks: list[Call] = []
+        for flight, view in zip(flights, seen, strict=False):
             decision = self._decide(flight.item, view)
             if isinstance(decision, Settled):
                 self._settle(flight, decision)
             elif isinstance(decision, Ask) and asking:
-                asks.append((flight, decision, view))
+                asks.append(Call(flight, decision, view))
             else:
                 self._later(flight)
-        await asyncio.gather(*(self._ask(flight, ask, view) for flight, ask, view in asks))
-        for flight in batch:
+        await asyncio.gather(*(self.sender.send(calls) for calls in self.sender.grouped(asks)))
+        for call in asks:
+            if not call.flight.landed:
+                self._later(call.flight)
+        for flight in flights:
             flight.busy = False
 
     def _question(self, item: Item) -> Question:
@@ -283,65 +294,17 @@ class Executor:
             return self.run.operation.judge(item, seen, self.clock.now())
         return self.run.operation.begin(item.planned, seen)
 
-    async def _ask(self, flight: _Flight, ask: Ask, seen: Seen) -> None:
-        item = flight.item
-        if not self._may_ask(item):
-            return self._later(flight)
-        await self.lane.token()
-        async with self.connections:
-            if not self._may_ask(item):
-                return self._later(flight)
-            asked_before = (item.asks, item.asked_at, item.first_asked_at, item.last, item.before)
-            item.asked_at = self.clock.now()
-            if not item.asks and not item.lost:
-                item.first_asked_at = item.asked_at
-            item.asks += 1
-            item.last = ask
-            item.before = seen
-            try:
-                answer = await self.client.operate(
-                    Op(ask.verb.value), item.planned.id, deployment=ask.deployment, from_entry=ask.from_entry
-                )
-            except errors.Throttled as error:
-                item.asks, item.asked_at, item.first_asked_at, item.last, item.before = asked_before
-                self.outage.failed(error, self.clock.now())
-            except errors.Rejected as error:
-                item.lost = False
-                decision = await self._refused(item, ask, error)
-                if decision is not None:
-                    return self._settle(flight, decision)
-            except errors.EngineError as error:
-                if error.may_have_acted:
-                    item.lost = True
-                else:
-                    item.asks, item.asked_at, item.first_asked_at, item.last, item.before = asked_before
-                    self.outage.failed(error, self.clock.now())
-            else:
-                item.lost = False
-                item.done.add(ask.verb)
-                item.new_id = answer.new_id or item.new_id
-                flight.pace = FIRST_LOOK_SECONDS
-        return self._later(flight)
-
-    async def _refused(self, item: Item, ask: Ask, error: errors.Rejected) -> Settled | None:
-        if isinstance(error, errors.NotFound):
-            with suppress(errors.EngineError):
-                await self.confirm_engine()
-            if self.control.final is Stop.ENGINE_CHANGED:
-                return None
-        return self.run.operation.refused(item, ask, Refused(error.status, error.message))
-
     def _may_ask(self, item: Item) -> bool:
         stop = self.control.stop()
         if stop is None:
             return self.outage.message is None
         return stop is not Stop.HOLD_LOST and self.run.operation.inseparable(item)
 
-    def _later(self, flight: _Flight) -> None:
+    def _later(self, flight: Flight) -> None:
         flight.due = self.clock.now() + flight.pace
         flight.pace = min(flight.pace * LOOK_GROWTH, LOOK_LIMIT_SECONDS)
 
-    def _settle(self, flight: _Flight, settled: Settled) -> None:
+    def _settle(self, flight: Flight, settled: Settled) -> None:
         item = flight.item
         self.run.ledger.settle(item.index, settled.outcome)
         self.run.findings.add(
@@ -362,7 +325,7 @@ class Executor:
                 self.control.final = self.control.final or Stop.TOO_MANY_FAILURES
 
     def _land(self, index: int) -> None:
-        del self._flights[index]
+        self._flights.pop(index).landed = True
         self.lane.release()
         self._wake.set()
         self._freed.set()

@@ -104,6 +104,7 @@ class Runner:
             control=control,
             clock=run_clock,
             confirm_engine=watch.confirm,
+            batches=task.resolved.station.batches,
             connections=task.resolved.station.connections,
         )
         begun = asyncio.create_task(self._begin(board, task, journal))

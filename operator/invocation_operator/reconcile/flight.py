@@ -1,0 +1,65 @@
+"""What the executor has on its way: items between intent and outcome, and calls between decision and answer."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from invocation_operator.plan.operation.base import Ask, Item, Seen
+
+FIRST_LOOK_SECONDS = 0.008
+"""The effect of most calls is there within some 20 ms."""
+
+
+@dataclass(slots=True)
+class Flight:
+    """An item between intent and outcome, and when to look at it next."""
+
+    item: Item
+    due: float = 0.0
+    pace: float = FIRST_LOOK_SECONDS
+    busy: bool = False
+    landed: bool = False
+
+
+@dataclass(slots=True)
+class Call:
+    """A decided call on its way, and what the item was like before it."""
+
+    flight: Flight
+    ask: Ask
+    seen: Seen
+    _before: tuple[Any, ...] = ()
+
+    def mark(self, now: float) -> None:
+        """Write down that it is being asked."""
+        item = self.flight.item
+        self._before = (item.asks, item.asked_at, item.first_asked_at, item.last, item.before)
+        item.asked_at = now
+        if not item.asks and not item.lost:
+            item.first_asked_at = now
+        item.asks += 1
+        item.last = self.ask
+        item.before = self.seen
+
+    def unmark(self) -> None:
+        """It was certainly not asked."""
+        item = self.flight.item
+        item.asks, item.asked_at, item.first_asked_at, item.last, item.before = self._before
+
+    def taken(self, new_id: str | None) -> None:
+        """The engine took it."""
+        item = self.flight.item
+        item.lost = False
+        item.done.add(self.ask.verb)
+        item.new_id = new_id or item.new_id
+        self.flight.pace = FIRST_LOOK_SECONDS
+
+
+@dataclass(slots=True)
+class Batches:
+    """Whether the engine's batch endpoints may be used; shared by all runs on an engine."""
+
+    usable: bool
+
+    def give_up(self) -> None:
+        """Something was not as it was."""
+        self.usable = False

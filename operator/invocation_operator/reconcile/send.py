@@ -1,0 +1,128 @@
+"""Sending decided calls: many in one request where the engine's batch endpoints can be relied on, else one by one.
+
+Part of the executor. An answer settles nothing here unless it is a refusal; what an item was like before a call is put
+back when it is certain that the call was not carried out.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from invocation_operator.engine import batch, errors
+from invocation_operator.engine.client import EngineClient, Op
+from invocation_operator.plan.operation.base import Ask, Item, Operation, Refused, Settled
+from invocation_operator.reconcile.budget import Lane
+from invocation_operator.reconcile.control import Control, Stop
+from invocation_operator.reconcile.flight import Batches, Call, Flight
+from invocation_operator.reconcile.outage import Outage
+from invocation_operator.reconcile.runclock import RunClock
+
+
+@dataclass(slots=True)
+class Sender:
+    """Sends the calls of one run."""
+
+    client: EngineClient
+    operation: Operation
+    lane: Lane
+    connections: asyncio.Semaphore
+    batches: Batches
+    control: Control
+    clock: RunClock
+    outage: Outage
+    confirm_engine: Callable[[], Awaitable[None]]
+    """Asked before "it is gone" is believed: another cluster knows none of the invocations. Sets the stop."""
+    may_ask: Callable[[Item], bool]
+    settle: Callable[[Flight, Settled], None]
+
+    def grouped(self, calls: Sequence[Call]) -> list[list[Call]]:
+        """Calls that can go in one request together; all of them singly where there are no batches."""
+        groups: dict[Ask, list[Call]] = {}
+        for call in calls:
+            groups.setdefault(call.ask, []).append(call)
+        most = min(batch.MOST, self.lane.per_second())
+        made: list[list[Call]] = []
+        for ask, group in groups.items():
+            size = most if self.batches.usable and ask.from_entry is None else 1
+            made += [group[start : start + size] for start in range(0, len(group), size)]
+        return made
+
+    async def send(self, calls: list[Call]) -> None:
+        """Send calls of one kind, in one request if they are several; what may not be asked now is left for later."""
+        await self.lane.tokens(len(calls))
+        async with self.connections:
+            allowed = [call for call in calls if self.may_ask(call.flight.item)]
+            for call in allowed:
+                call.mark(self.clock.now())
+            if len(allowed) > 1:
+                await self._send_batch(allowed)
+            elif allowed:
+                await self._send_single(allowed[0])
+
+    async def _send_single(self, call: Call) -> None:
+        ask, item = call.ask, call.flight.item
+        try:
+            answer = await self.client.operate(
+                Op(ask.verb.value), item.planned.id, deployment=ask.deployment, from_entry=ask.from_entry
+            )
+        except errors.Throttled as error:
+            self._not_asked([call], error)
+        except errors.Rejected as error:
+            await self._take_refusal(call, error.status, error.message)
+        except errors.EngineError as error:
+            self._unanswered([call], error)
+        else:
+            call.taken(answer.new_id)
+
+    async def _send_batch(self, calls: list[Call]) -> None:
+        ask = calls[0].ask
+        ids = [call.flight.item.planned.id for call in calls]
+        try:
+            answer = await batch.operate_many(self.client, Op(ask.verb.value), ids, deployment=ask.deployment)
+        except errors.Throttled as error:
+            return self._not_asked(calls, error)
+        except errors.Rejected:
+            # The endpoint is not what it was: nothing was done, and from now on each is asked by the public call.
+            self.batches.give_up()
+            for call in calls:
+                call.unmark()
+            return None
+        except errors.EngineError as error:
+            if isinstance(error, errors.BadReply):
+                self.batches.give_up()
+            return self._unanswered(calls, error)
+        for call in calls:
+            id_ = call.flight.item.planned.id
+            refusal = answer.refused.get(id_)
+            if refusal is None:
+                call.taken(answer.taken[id_])
+            elif refusal.status is None:
+                await self._send_single(call)
+            else:
+                await self._take_refusal(call, refusal.status, refusal.message)
+        return None
+
+    def _not_asked(self, calls: Sequence[Call], error: errors.EngineError) -> None:
+        for call in calls:
+            call.unmark()
+        self.outage.failed(error, self.clock.now())
+
+    def _unanswered(self, calls: Sequence[Call], error: errors.EngineError) -> None:
+        if not error.may_have_acted:
+            return self._not_asked(calls, error)
+        for call in calls:
+            call.flight.item.lost = True
+        return None
+
+    async def _take_refusal(self, call: Call, status: int, message: str) -> None:
+        item = call.flight.item
+        item.lost = False
+        if status == 404:
+            with suppress(errors.EngineError):
+                await self.confirm_engine()
+            if self.control.final is Stop.ENGINE_CHANGED:
+                return
+        decision = self.operation.refused(item, call.ask, Refused(status, message))
+        if decision is not None:
+            self.settle(call.flight, decision)
