@@ -18,7 +18,6 @@ import pytest
 
 from e2e.rig import ControlPlane, Engine, operator_process
 from e2e.rig.process import Child
-from e2e.scenarios.fixtures import quiet_control_plane, world
 
 API_VERSION = "ops.restate.dev/v1alpha1"
 ROOT = f"/apis/{API_VERSION}"

@@ -135,6 +135,11 @@ class RecordStore:
                 # A list leaves out what each item is.
                 yield {"apiVersion": API_VERSION, "kind": RECORD_KIND.kind, **obj}
 
+    async def labelled(self, selector: str) -> AsyncIterator[Record]:
+        """Yield the records that a label selector selects."""
+        async for obj in self._client.list(RECORDS, self._namespace, label_selector=selector):
+            yield Record.of({"apiVersion": API_VERSION, "kind": RECORD_KIND.kind, **obj})
+
     async def create(self, name: str, spec: RecordSpec, labels: dict[str, str]) -> "Hold | None":
         """Create the record: the lock. None when the name is taken, which means: executed already, or being so."""
         body: Object = {

@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
+from pydantic import ValidationError
 
 from invocation_operator.api.v1alpha1.action import ActionSpec, ActionStatus, Mode, Phase, PlanStatus
+from invocation_operator.api.v1alpha1.base import EngineRef
 from invocation_operator.cluster.client import KubeClient
 from invocation_operator.cluster.errors import ObjectNotFound, WriteConflict
 from invocation_operator.cluster.events import EventRecorder
 from invocation_operator.cluster.records import HoldLost, Record, RecordStore
 from invocation_operator.cluster.resources import ACTIONS
+from invocation_operator.conditions import Verdict
 from invocation_operator.engine.errors import EngineError
 from invocation_operator.observe import metrics
 from invocation_operator.plan import identity
@@ -29,7 +32,7 @@ from invocation_operator.reconcile.board import Board
 from invocation_operator.reconcile.cell import Cell
 from invocation_operator.reconcile.control import Stop
 from invocation_operator.reconcile.engines import Engines, Located, Resolved
-from invocation_operator.reconcile.lock import Lock, PlanLost
+from invocation_operator.reconcile.lock import Lock, PlanLost, recorded_spec
 from invocation_operator.reconcile.narrate import Turn
 from invocation_operator.reconcile.parse import Subject
 from invocation_operator.reconcile.planning import check_target, make_plan
@@ -76,10 +79,27 @@ class ActionReconciler:
         except HoldLost:
             return Retry(LOOK_AGAIN_SECONDS)
         except (ObjectNotFound, WriteConflict):
-            # The object is gone, or its name is another one's now; the watch will tell.
+            # Gone, or its name is another one's: if the watch missed that, it is seen now.
+            await self._see(cell, subject)
             return Retry(LOOK_AGAIN_SECONDS)
 
+    async def _see(self, cell: Cell, subject: Subject) -> Subject | None:
+        """Read the object again; None, and its cell empty, when it is gone or another one."""
+        try:
+            obj = await self.client.get(ACTIONS, subject.namespace, subject.name)
+        except ObjectNotFound:
+            obj = None
+        if obj is None or obj["metadata"]["uid"] != subject.uid or "deletionTimestamp" in obj["metadata"]:
+            cell.put(None)
+            return None
+        cell.keep(obj)
+        return parse.read(obj)
+
     async def _advance(self, cell: Cell, board: Board, subject: Subject) -> Outcome:
+        """What was begun comes first, whatever the object says by now."""
+        begun = await self._begun(subject)
+        if begun is not None:
+            return await self._meet(cell, board, subject, begun)
         spec = subject.spec
         refused = subject.refusal or (spec and self._refusal(subject, spec))
         if spec is None or refused is not None:
@@ -88,8 +108,10 @@ class ActionReconciler:
         located = await self.engines.locate(spec.engine_ref, subject.namespace)
         name = self._record_name(subject, spec, located)
         record = await self.records.find(name)
+        if record is None and spec.engine_ref is None:
+            record = await self.lock.unfinished_of(subject)
         if record is not None:
-            return await self._meet(cell, record)
+            return await self._meet(cell, board, subject, record)
         if spec.suspend and spec.mode is Mode.EXECUTE:
             return await self._hold_up(board, subject, "Suspended", "waiting until spec.suspend is false.")
         refused = check_specification(spec, [located.spec.guardrails], located.namespace_labels or {})
@@ -103,6 +125,11 @@ class ActionReconciler:
             return await self._start(cell, board, subject, spec, resolved, name)
         except EngineError as error:
             raise unreachable(resolved.station.address, error) from error
+
+    async def _begun(self, subject: Subject) -> Record | None:
+        """Return the record of the run that status says is under way."""
+        status = _of_this_run(subject.status, subject.run_id)
+        return await self.records.find(status.record) if status.record is not None else None
 
     def _refusal(self, subject: Subject, spec: ActionSpec) -> Refusal | None:
         labels = subject.obj["metadata"].get("labels") or {}
@@ -125,8 +152,8 @@ class ActionReconciler:
         self, cell: Cell, board: Board, subject: Subject, spec: ActionSpec, resolved: Resolved, name: str
     ) -> Outcome:
         client = resolved.station.client
-        now, cluster_name = await asyncio.gather(client.now(), client.cluster_name())
-        if cluster_name != resolved.identity.cluster_name:
+        now, seen = await asyncio.gather(client.now(), client.identity())
+        if seen.cluster_name != resolved.identity.cluster_name:
             resolved.station.probe = None
             raise Waiting("EngineChanged", "another cluster answers behind the engine's address; looking again.")
         refused = check_specification(spec, resolved.guardrails, resolved.namespace_labels)
@@ -143,7 +170,11 @@ class ActionReconciler:
         if spec.mode is Mode.DRY_RUN:
             await self.lock.keep_preview(subject, planning.plan)
             return await self._planned(board, subject, resolved, planning.plan.status(), now)
-        task = await self.lock.acquire(subject, spec, resolved, planning, name)
+        current = await self._see(cell, subject)
+        if current is None or current.generation != subject.generation:
+            # Deleted, suspended or changed while the plan was made.
+            return Retry(0.0)
+        task = await self.lock.acquire(subject, spec, resolved, planning, name, seen)
         if task is None:
             # Somebody else was faster: it is their run, or it was ours before.
             return Retry(0.0)
@@ -162,43 +193,50 @@ class ActionReconciler:
 
     # A record that is there already.
 
-    async def _meet(self, cell: Cell, record: Record) -> Outcome:
+    async def _meet(self, cell: Cell, board: Board, subject: Subject, record: Record) -> Outcome:
         """The watch may be behind: what is decided here is decided on the object as it is now."""
-        source = record.spec.source
-        obj = await self.client.get(ACTIONS, source.namespace, source.name)
-        subject = parse.read(obj)
-        board = Board(self.client, cell, obj, subject.status)
-        cell.keep(obj)
-        if subject.spec is None or parse.terminal(subject):
-            return Retry(0.0) if not parse.settled(obj) else Done()
+        current = await self._see(cell, subject)
+        if current is None:
+            return Done()
+        board = Board(self.client, cell, current.obj, current.status)
+        if parse.terminal(current) or current.run_id != subject.run_id:
+            return Done() if parse.settled(current.obj) else Retry(0.0)
+        try:
+            return await self._resume_or_tell(cell, board, current, record)
+        except Waiting as waiting:
+            return await self._wait(board, current, waiting, begun=True)
+
+    async def _resume_or_tell(self, cell: Cell, board: Board, subject: Subject, record: Record) -> Outcome:
         if record.spec.hash_version > identity.HASH_VERSION:
             message = f"the record {record.name} was made by a newer operator; upgrade this one. Nothing is executed."
             raise Waiting("RecordVersionUnknown", message, stalled=True)
-        mine = source.uid == subject.uid
-        begun = subject.status.record == record.name and subject.status.run_id == subject.spec.run_id
-        if record.finished and mine and begun:
+        mine = record.spec.source.uid == subject.uid
+        if record.finished and mine and subject.status.record == record.name:
             return await self._finish_from(board, subject, record)
         if record.finished or not mine:
             return await self._already_executed(board, subject, record)
         wait = self.leases.wait_seconds(record)
         if wait > 0:
             return Retry(min(wait, LOOK_AGAIN_SECONDS))
-        return await self._take_over(cell, board, subject, subject.spec, record)
+        return await self._take_over(cell, board, subject, record)
 
-    async def _take_over(self, cell: Cell, board: Board, subject: Subject, spec: ActionSpec, record: Record) -> Outcome:
-        located = await self.engines.locate(spec.engine_ref, subject.namespace)
-        resolved = await self.engines.connect(located)
+    async def _take_over(self, cell: Cell, board: Board, subject: Subject, record: Record) -> Outcome:
+        """Go on with what the record says, on the engine that it names."""
         engine = record.spec.engine
+        await self.gate.check()
+        ref = EngineRef(name=engine.name or "", namespace=engine.namespace)
+        located = await self.engines.locate(ref, subject.namespace)
+        resolved = await self.engines.connect(located, fresh=True)
         if (located.uid, resolved.identity.cluster_name) != (engine.uid, engine.cluster_name):
             return await self._abandon(board, subject, record, narrate.STOPS[Stop.ENGINE_CHANGED])
         try:
-            task = await self.lock.take_over(record, spec, resolved)
+            task = await self.lock.take_over(record, recorded_spec(record), resolved)
             if task is None:
                 return Retry(0.1)
             log.info("run taken over", record=record.name, engine=resolved.name, planned=len(task.targets))
             await self.runner.run(cell, board, task)
-        except DamagedSet as error:
-            return await self._abandon(board, subject, record, str(error))
+        except (DamagedSet, ValidationError) as error:
+            return await self._abandon(board, subject, record, str(error)[:256])
         except EngineError as error:
             raise unreachable(resolved.station.address, error) from error
         return Done()
@@ -270,18 +308,25 @@ class ActionReconciler:
         return await self._wait(board, subject, Waiting(reason, message, retry_seconds=seconds), Phase.SUSPENDED)
 
     async def _wait(
-        self, board: Board, subject: Subject, waiting: Waiting, waiting_in: Phase = Phase.PENDING
+        self,
+        board: Board,
+        subject: Subject,
+        waiting: Waiting,
+        waiting_in: Phase = Phase.PENDING,
+        *,
+        begun: bool = False,
     ) -> Outcome:
         seconds = waiting.retry_seconds
         not_after = subject.spec.not_after if subject.spec else None
-        begun = _of_this_run(subject.status, subject.run_id).record is not None
+        begun = begun or _of_this_run(subject.status, subject.run_id).record is not None
         if not_after is not None and not begun:
             left = (not_after - datetime.now(UTC)).total_seconds()
             if left <= 0:
                 return await self._expire(board, subject, not_after)
             seconds = min(seconds, left)
         phase = subject.status.phase if subject.status.phase in _UNDER_WAY else waiting_in
-        await self._pending(board, subject, Turn(phase, waiting.reason, waiting.message))
+        verdict = Verdict.STALLED if waiting.stalled else None
+        await self._pending(board, subject, Turn(phase, waiting.reason, waiting.message, verdict))
         return Retry(seconds)
 
     async def _pending(self, board: Board, subject: Subject, turn: Turn) -> None:

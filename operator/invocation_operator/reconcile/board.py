@@ -7,7 +7,7 @@ import stamina
 from invocation_operator.api.v1alpha1.action import ActionStatus
 from invocation_operator.cluster import status as status_writer
 from invocation_operator.cluster.client import KubeClient, Object
-from invocation_operator.cluster.errors import ClusterUnavailable
+from invocation_operator.cluster.errors import ClusterUnavailable, ObjectNotFound, WriteConflict
 from invocation_operator.cluster.resources import ACTIONS
 from invocation_operator.reconcile.cell import Cell
 
@@ -30,8 +30,9 @@ class Board:
 
     @property
     def generation(self) -> int:
-        """Generation of the specification, as it is now."""
-        return int(self.obj["metadata"].get("generation", 1))
+        """Generation of the specification as it is now, as long as that is the same run."""
+        same = self.obj.get("spec", {}).get("runId") == self._obj.get("spec", {}).get("runId")
+        return int((self.obj if same else self._obj)["metadata"].get("generation", 1))
 
     async def write(self, status: ActionStatus, *, insist: bool = False) -> None:
         """Write ``status``; with ``insist`` for as long as the API server is away.
@@ -46,8 +47,18 @@ class Board:
                     await self._write(status)
 
     async def _write(self, status: ActionStatus) -> None:
-        obj = await status_writer.write(self._client, ACTIONS, self.obj, status)
+        try:
+            obj = await status_writer.write(self._client, ACTIONS, self.obj, status)
+        except (ObjectNotFound, WriteConflict):
+            self._gone()
+            raise
         self.status = status
         if self._cell.obj is not None and self._cell.obj["metadata"]["uid"] == obj["metadata"]["uid"]:
             self._cell.keep(obj)
         self._obj = obj
+
+    def _gone(self) -> None:
+        """The watch may have missed the deletion; whoever looks at the cell must know."""
+        known = self._cell.obj
+        if known is not None and known["metadata"]["uid"] == self._obj["metadata"]["uid"]:
+            self._cell.put(None)

@@ -38,7 +38,7 @@ class Budget:
 
     def _share(self) -> int:
         # One lane alone leaves a tenth free, so that a second one can begin at once.
-        spare = max(1, self.max_in_flight // 10) if self.max_in_flight > 1 else 0
+        spare = self.max_in_flight // 10
         fair = -(-self.max_in_flight // max(1, self._lanes))
         return max(1, min(self.max_in_flight - spare, fair) if self._lanes > 1 else self.max_in_flight - spare)
 
@@ -73,14 +73,12 @@ class Budget:
         lane.held -= count
         self._grant()
 
-    async def _tokens(self, count: int) -> None:
+    def _reserve(self, count: int) -> float:
         now = self._clock()
         span = count / self.rate
         # A tenth of a second may be used at once: the loop's timers are coarser than a thousandth.
         self._next_token = max(self._next_token, now - 0.1) + span
-        delay = self._next_token - span - now
-        if delay > 0:
-            await asyncio.sleep(delay)
+        return self._next_token - span - now
 
 
 class Lane:
@@ -112,16 +110,21 @@ class Lane:
         """Give permits back."""
         self._budget._release(self, count)
 
-    async def tokens(self, count: int) -> None:
-        """Wait until ``count`` more operations may start; what comes next waits the longer for it."""
+    def reserve(self, count: int) -> float:
+        """Take the turn of ``count`` operations and return in how many seconds it comes; 0 or less: now."""
+        own = 0.0
         if self.rate is not None:
             now = self._budget._clock()
             span = count / self.rate
             self._next_token = max(self._next_token, now - min(0.1, 1.0 / self.rate)) + span
-            delay = self._next_token - span - now
-            if delay > 0:
-                await asyncio.sleep(delay)
-        await self._budget._tokens(count)
+            own = self._next_token - span - now
+        return max(own, self._budget._reserve(count))
+
+    def give_back(self, count: int) -> None:
+        """Give back a turn that was not used."""
+        if self.rate is not None:
+            self._next_token -= count / self.rate
+        self._budget._next_token -= count / self._budget.rate
 
     def close(self) -> None:
         """Give back everything that is held and leave."""

@@ -53,10 +53,12 @@ class Control:
             return Stop.HOLD_LOST
         if self.final is None and self.engine_replaced():
             self.final = Stop.ENGINE_CHANGED
-        if self.final is not None:
+        if self.final is Stop.ENGINE_CHANGED:
             return self.final
         if self.deadline is not None and self.now() >= self.deadline:
             return Stop.TIMED_OUT
+        if self.final is not None:
+            return self.final
         if self.shutting_down():
             return Stop.SHUTDOWN
         if self._spec("suspend"):

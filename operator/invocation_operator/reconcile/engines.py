@@ -277,6 +277,13 @@ class Engines:
             labels = await self._labels(located.referrer)
         return Resolved(identity, located.spec, station, probe, rails, labels or {})
 
+    async def refresh(self, key: Key) -> None:
+        """Read one RestateEngine again. Raises the errors of ``cluster.errors``."""
+        try:
+            self.observe(await self._client.get(ENGINES, *key), deleted=False)
+        except ObjectNotFound:
+            self._take_in(key, {"metadata": {"uid": self._uids.get(key)}}, deleted=True)
+
     async def renew(self, resolved: Resolved) -> None:
         """Read the credentials again, for a run that the engine refuses. Raises ``Waiting``."""
         spec = self._specs.get(resolved.key)

@@ -6,7 +6,7 @@ fingerprint, so clusters are told apart by name and by their deployments, whose 
 
 import asyncio
 import contextlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from invocation_operator.cluster.errors import ClusterError
 from invocation_operator.engine.errors import CertificateInvalid, EngineError, Unauthorized
@@ -25,7 +25,8 @@ class EngineWatch:
     engines: Engines
     resolved: Resolved
     control: Control
-    _known: EngineIdentity | None = field(default=None)
+    known: EngineIdentity
+    """The cluster, as it was last seen."""
 
     async def run(self) -> None:
         """Look now and then, until cancelled."""
@@ -35,6 +36,8 @@ class EngineWatch:
             await asyncio.sleep(WATCH_SECONDS)
 
     async def _look(self) -> None:
+        # The watch may not cover the engine's namespace, or lag behind: its kill switch must not wait for that.
+        await self.engines.refresh(self.resolved.key)
         try:
             await self.confirm()
         except (Unauthorized, CertificateInvalid):
@@ -44,11 +47,11 @@ class EngineWatch:
     async def confirm(self) -> None:
         """Look once. Raises the engine client's errors."""
         found = await self.resolved.station.client.identity()
-        known = self._known or EngineIdentity(self.resolved.probe.cluster_name)
+        known = self.known
         replaced = self.engines.replaced(self.resolved)
-        # Not one deployment in common: nobody replaces all of them between two looks.
-        strangers = bool(known.deployments and found.deployments) and not known.deployments & found.deployments
+        # Not one deployment in common: nobody replaces all of them between two looks, an engine that lost its data did.
+        strangers = bool(known.deployments) and not known.deployments & found.deployments
         if replaced or strangers or known.same_as(found) is False:
             self.control.final = self.control.final or Stop.ENGINE_CHANGED
         else:
-            self._known = found
+            self.known = found

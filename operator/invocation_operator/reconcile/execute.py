@@ -34,6 +34,7 @@ from invocation_operator.reconcile.send import Sender
 LOOK_GROWTH = 1.6
 LOOK_LIMIT_SECONDS = 2.0
 LOOK_BATCH = 500
+HELPING_SECONDS = 0.02
 TICK_SECONDS = 0.25
 """How often a run that has nothing due looks at its stops; changes of the object ring at once."""
 FINISH_SECONDS = 60.0
@@ -89,9 +90,12 @@ class Executor:
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _freed: asyncio.Event = field(default_factory=asyncio.Event)
     _failure: BaseException | None = None
+    _earlier: frozenset[int] = frozenset()
+    """Open intents of an earlier life."""
     _bad: int = 0
 
     def __post_init__(self) -> None:
+        self._bad = sum(self.run.ledger.count(outcome) for outcome in BAD)
         self.sender = Sender(
             client=self.client,
             operation=self.run.operation,
@@ -129,20 +133,20 @@ class Executor:
         run = self.run
         if run.recovered:
             self._take_limits()
-            for index in run.ledger.intended():
+            self._earlier = frozenset(run.ledger.intended())
+            for index in sorted(self._earlier):
                 await self.lane.acquire(1)
                 self._launch(index, lost=True)
-        cursor = run.ledger.next_untouched(0)
-        while cursor < len(run.targets):
-            granted = await self.lane.acquire(await self._room(len(run.targets) - cursor))
-            last = cursor + run.ledger.untouched_run(cursor, granted)
-            self.lane.release(granted - (last - cursor))
-            run.ledger.intend(cursor, last)
+        while (first := run.ledger.next_untouched(0)) < len(run.targets):
+            granted = await self.lane.acquire(await self._room(run.ledger.untouched))
+            first = run.ledger.next_untouched(0)
+            last = first + run.ledger.untouched_run(first, granted)
+            self.lane.release(granted - (last - first))
+            run.ledger.intend(first, last)
             if last > run.committed:
                 await self.intent.commit()
-            for index in range(cursor, last):
+            for index in range(first, last):
                 self._launch(index, lost=False)
-            cursor = run.ledger.next_untouched(last)
 
     def _launch(self, index: int, *, lost: bool) -> None:
         now = self.clock.now()
@@ -156,12 +160,18 @@ class Executor:
 
     async def _room(self, most: int) -> int:
         """Wait until this run may have more in flight, and return how many."""
+        waited = False
         while True:
             self._take_limits()
             # No more than a second's worth of operations: a stop must not wait behind tokens.
             room = min(self.lane.room(), self.lane.per_second(), HELPING, most)
             if room > 0 and self.control.stop() is None and self.outage.message is None:
-                return room
+                if room >= min(most, HELPING) // 2 or not self._flights or waited:
+                    return room
+                # Each helping is a write to the record: a moment later it is a larger one.
+                waited = True
+                await asyncio.sleep(HELPING_SECONDS)
+                continue
             self._freed.clear()
             with suppress(TimeoutError):
                 # Not ``wait_for``: before Python 3.12 it forgets a cancellation that comes together with the event.
@@ -184,33 +194,53 @@ class Executor:
                 self._freed.set()
 
     async def _pump(self, feeder: asyncio.Task[None]) -> Stop | None:
-        stopped_at: float | None = None
+        final: Stop | None = None
+        stopped_at = 0.0
         while True:
             self._wake.clear()
-            stop = self.control.stop()
-            now = self.clock.now()
+            stop, now = self.control.stop(), self.clock.now()
             if self._failure is not None:
                 raise self._failure
             if feeder.done() and not feeder.cancelled():
                 feeder.result()
-            if stop is not None and not stop.passes:
-                feeder.cancel()
+            if stop is not None:
                 self._drop_unasked()
-                stopped_at = now if stopped_at is None else stopped_at
-                if self._wound_down(stop, now - stopped_at):
-                    await self._last_look(stop)
-                    return stop
-            elif feeder.done() and not self._flights:
+            if stop is not None and not stop.passes:
+                if final is None:
+                    stopped_at = now
+                    await _cancel([feeder])
+                # Once stopped it stays so, for the gravest reason that was seen.
+                final = stop if final is None or stop is Stop.HOLD_LOST or final is Stop.TOO_MANY_FAILURES else final
+            if final is not None and self._wound_down(final, now - stopped_at):
+                await self._last_look(final)
+                self._tidy(final)
+                return final
+            if final is None and feeder.done() and not self._flights:
                 return None
             self._dispatch(now)
             await self._pause(now)
 
     def _drop_unasked(self) -> None:
-        """Nothing was sent for these, and nothing will be."""
+        """Nothing was sent for these. They give their permits back, and begin anew if the run goes on."""
         for index, flight in list(self._flights.items()):
             if not flight.busy and not flight.item.asks and not flight.item.lost:
                 self.run.ledger.release(index)
+                self.run.committed = 0
                 self._land(index)
+
+    def _tidy(self, stop: Stop) -> None:
+        """Intents that never came into flight: of this life nothing was sent, of an earlier one nobody knows."""
+        if stop in (Stop.SHUTDOWN, Stop.HOLD_LOST):
+            earlier = self._earlier
+            for index in self.run.ledger.intended():
+                if index not in self._flights and index not in earlier:
+                    self.run.ledger.release(index)
+            return
+        for index in self.run.ledger.intended():
+            if index in self._earlier:
+                self.run.ledger.settle(index, Outcome.AMBIGUOUS)
+            else:
+                self.run.ledger.release(index)
 
     def _wound_down(self, stop: Stop, since: float) -> bool:
         if any(flight.busy for flight in self._flights.values()):
@@ -228,7 +258,8 @@ class Executor:
         for start in range(0, len(left), LOOK_BATCH):
             await self._handle(left[start : start + LOOK_BATCH], asking=False)
         for flight in list(self._flights.values()):
-            self._settle(flight, Settled(Outcome.UNVERIFIED, stop.value))
+            outcome = Outcome.AMBIGUOUS if flight.item.lost else Outcome.UNVERIFIED
+            self._settle(flight, Settled(outcome, stop.value))
 
     def _dispatch(self, now: float) -> None:
         if now < self.outage.until:
@@ -273,7 +304,8 @@ class Executor:
             decision = self._decide(flight.item, view)
             if isinstance(decision, Settled):
                 self._settle(flight, decision)
-            elif isinstance(decision, Ask) and asking:
+            elif isinstance(decision, Ask) and asking and len(asks) < self.lane.per_second():
+                # More would wait so long for their turn that this look would be out of date.
                 asks.append(Call(flight, decision, view))
             else:
                 self._later(flight)
@@ -286,13 +318,19 @@ class Executor:
 
     def _question(self, item: Item) -> Question:
         operation = self.run.operation
-        fresh = not item.asks and not item.lost
-        return Question(item.planned, operation.begin_evidence if fresh else operation.evidence(item), item.new_id)
+        evidence = operation.evidence(item) if item.asks or item.lost else operation.begin_evidence
+        if not item.asks:
+            evidence |= operation.begin_evidence
+        return Question(item.planned, evidence, item.new_id)
 
     def _decide(self, item: Item, seen: Seen) -> Decision:
-        if item.asks or item.lost:
-            return self.run.operation.judge(item, seen, self.clock.now())
-        return self.run.operation.begin(item.planned, seen)
+        operation = self.run.operation
+        if not item.asks and not item.lost:
+            return operation.begin(item.planned, seen)
+        decision = operation.judge(item, seen, self.clock.now())
+        if isinstance(decision, Ask) and not item.asks:
+            return operation.first_ask(item, seen, decision)
+        return decision
 
     def _may_ask(self, item: Item) -> bool:
         stop = self.control.stop()

@@ -3,7 +3,9 @@
 Between the executor, which calls ``commit``, and ``cluster.records``, which holds the lock.
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,11 +13,29 @@ import stamina
 
 from invocation_operator.api.v1alpha1.action import ActionProgress, Phase, Result
 from invocation_operator.api.v1alpha1.record import RecordStatus
-from invocation_operator.cluster.errors import ClusterUnavailable
-from invocation_operator.cluster.records import Hold
+from invocation_operator.cluster.errors import ClusterError, ClusterUnavailable
+from invocation_operator.cluster.records import Hold, HoldLost
 from invocation_operator.plan.ledger import Ledger
 from invocation_operator.plan.report import Findings, progress
 from invocation_operator.reconcile.runclock import RunClock
+
+
+@asynccontextmanager
+async def kept_alive(hold: Hold) -> AsyncIterator[None]:
+    """Renew ``hold`` during a block that may take long, before anything is asked."""
+
+    async def renew() -> None:
+        while True:
+            await asyncio.sleep(hold.lease.renew_seconds)
+            with suppress(ClusterError, HoldLost):
+                await hold.commit(lambda: hold.record.status)
+
+    task = asyncio.create_task(renew())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 Between the reconciler, which decides, and ``cluster.records`` and ``cluster.chunks``, which keep.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from invocation_operator.cluster.chunks import (
 from invocation_operator.cluster.client import KubeClient, Object
 from invocation_operator.cluster.errors import ObjectNotFound
 from invocation_operator.cluster.records import Record, RecordStore
+from invocation_operator.engine.models import EngineIdentity as EngineSeen
 from invocation_operator.plan import identity
 from invocation_operator.plan.build import Plan
 from invocation_operator.plan.ledger import Ledger
@@ -26,12 +28,16 @@ from invocation_operator.plan.report import Findings
 from invocation_operator.plan.targets import DamagedSet, Planned, decode, encode
 from invocation_operator.reconcile.budget import HELPING, Budget
 from invocation_operator.reconcile.engines import Resolved
+from invocation_operator.reconcile.journal import kept_alive
 from invocation_operator.reconcile.parse import Subject
 from invocation_operator.reconcile.planning import Planning
 from invocation_operator.reconcile.runner import Task
 from invocation_operator.reconcile.takeover import Leases
 
 SOURCE_LABELS = ("ops.restate.dev/source-namespace", "ops.restate.dev/source-name")
+DEPLOYMENTS = 64
+"""Deployments that a record keeps."""
+
 Identity = tuple[str, datetime]
 
 
@@ -81,9 +87,12 @@ class Lock:
     # The lock.
 
     async def acquire(
-        self, subject: Subject, spec: ActionSpec, resolved: Resolved, planning: Planning, name: str
+        self, subject: Subject, spec: ActionSpec, resolved: Resolved, planning: Planning, name: str, seen: EngineSeen
     ) -> Task | None:
-        """Create the record, and with it the right to act. None when it exists already."""
+        """Create the record, and with it the right to act. None when it exists already.
+
+        Everything that can fail is asked before: what fails after it makes a run that has to be recovered.
+        """
         plan = planning.plan
         inline = plan.total <= INLINE_TARGETS
         texts = [] if inline else _chunks(plan.targets)
@@ -101,6 +110,7 @@ class Lock:
             run_id=spec.run_id,
             start_time=plan.time,
             holder=self.records.identity,
+            deployments=sorted(seen.deployments)[:DEPLOYMENTS] or None,
             specification=identity.canonical_json(identity.canonical_spec(spec)),
             plan=RecordPlan(
                 total=plan.total,
@@ -112,16 +122,18 @@ class Lock:
                 first_batch=first_batch,
             ),
         )
+        engine_now = await resolved.station.client.now()
         hold = await self.records.create(name, record_spec, _labels(subject))
         if hold is None:
             return None
-        await write_chunks(self.client, hold.record.obj, hold.record.chunk_prefix, texts)
+        async with kept_alive(hold):
+            await write_chunks(self.client, hold.record.obj, hold.record.chunk_prefix, texts)
         return Task(
             spec=spec,
             resolved=resolved,
             hold=hold,
             targets=plan.targets,
-            engine_now=await resolved.station.client.now(),
+            engine_now=engine_now,
             ledger=Ledger(plan.total),
             findings=_findings(hold.record, resolved),
             committed=first_batch,
@@ -142,24 +154,39 @@ class Lock:
         hold = await self.records.take_over(record)
         if hold is None:
             return None
-        try:
-            texts = await read_chunks(self.client, record.namespace, record.chunk_prefix, kept.chunks)
-        except ObjectNotFound as error:
-            raise DamagedSet("a part of the planned set is missing") from error
+        async with kept_alive(hold):
+            try:
+                texts = await read_chunks(self.client, record.namespace, record.chunk_prefix, kept.chunks)
+            except ObjectNotFound as error:
+                raise DamagedSet("a part of the planned set is missing") from error
+            engine_now = await resolved.station.client.now()
         targets: list[Planned] = [t for text in [kept.targets or "", *texts] if text for t in decode(text)]
         findings = _findings(record, resolved)
-        findings.restore(record.status.results or [], record.status.skipped_reasons or [])
+        if record.status.ledger is not None:
+            findings.restore(record.status.results or [], record.status.skipped_reasons or [])
         return Task(
             spec=spec,
             resolved=resolved,
             hold=hold,
             targets=targets,
-            engine_now=await resolved.station.client.now(),
+            engine_now=engine_now,
             ledger=_ledger(record, len(targets)),
             findings=findings,
             committed=0,
             recovered=True,
         )
+
+    async def unfinished_of(self, subject: Subject) -> Record | None:
+        """Return the unfinished record of this very object and run, whatever its name is.
+
+        An object that names no engine means another record once another engine is the default; the run that it began
+        must be found all the same.
+        """
+        labels = ",".join(f"{key}={value}" for key, value in _labels(subject).items())
+        async for record in self.records.labelled(labels):
+            if record.spec.source.uid == subject.uid and record.spec.run_id == subject.run_id and not record.finished:
+                return record
+        return None
 
     async def abandon(self, record: Record, message: str) -> Record:
         """Close an unfinished run that cannot go on; what it may have asked for last is not known."""
@@ -179,6 +206,14 @@ def _first_batch(spec: ActionSpec, budget: Budget, total: int) -> int:
     """No more than may be in flight at once: after a crash each of these counts as one that may have been asked."""
     own = (spec.limits.max_in_flight, spec.limits.operations_per_second)
     return min(total, HELPING, budget.max_in_flight, budget.rate, *(limit for limit in own if limit is not None))
+
+
+def recorded_spec(record: Record) -> ActionSpec:
+    """Return the specification that a run was started with; what the object says by now may be another one."""
+    form = json.loads(record.spec.specification)
+    if record.spec.run_id is not None:
+        form["runId"] = record.spec.run_id
+    return ActionSpec.model_validate(form)
 
 
 def _ledger(record: Record, size: int) -> Ledger:

@@ -18,6 +18,7 @@ from invocation_operator.cluster.client import KubeClient
 from invocation_operator.cluster.errors import ClusterError, ObjectNotFound, WriteConflict
 from invocation_operator.cluster.events import EventRecorder
 from invocation_operator.cluster.records import Hold, HoldLost
+from invocation_operator.engine.models import EngineIdentity as EngineSeen
 from invocation_operator.observe import metrics
 from invocation_operator.plan.ledger import Ledger
 from invocation_operator.plan.operation import operation_for
@@ -63,6 +64,11 @@ class Task:
         return self.hold.record.spec.plan.named or []
 
     @property
+    def cluster_name(self) -> str:
+        """Name of the cluster that the run was planned on."""
+        return self.hold.record.spec.engine.cluster_name or ""
+
+    @property
     def started(self) -> datetime:
         """When the run started, on the engine's clock."""
         return self.hold.record.spec.start_time
@@ -84,7 +90,8 @@ class Runner:
         run_clock = RunClock(task.started, task.engine_now, self.clock)
         journal = Journal(task.hold, task.ledger, task.findings, task.named, run_clock)
         control = self._control(cell, board, task, run_clock)
-        watch = EngineWatch(self.engines, task.resolved, control)
+        deployments = frozenset(task.hold.record.spec.deployments or ())
+        watch = EngineWatch(self.engines, task.resolved, control, EngineSeen(task.cluster_name, None, deployments))
         lost_after = self.call_timeout + LOST_MARGIN_SECONDS
         operation = operation_for(task.spec, settle_lost_after=lost_after, latest=await _latest(task))
         executor = Executor(
@@ -115,11 +122,11 @@ class Runner:
         ]
         try:
             stop = await executor.execute()
-        finally:
-            for helper in helpers:
-                helper.cancel()
-            await asyncio.gather(*helpers, return_exceptions=True)
             await asyncio.gather(begun, return_exceptions=True)
+        finally:
+            for helper in (*helpers, begun):
+                helper.cancel()
+            await asyncio.gather(*helpers, begun, return_exceptions=True)
         await self._close(board, task, journal, stop)
 
     def _control(self, cell: Cell, board: Board, task: Task, clock: RunClock) -> Control:

@@ -6,7 +6,6 @@ back when it is certain that the call was not carried out.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from invocation_operator.engine import batch, errors
@@ -17,6 +16,9 @@ from invocation_operator.reconcile.control import Control, Stop
 from invocation_operator.reconcile.flight import Batches, Call, Flight
 from invocation_operator.reconcile.outage import Outage
 from invocation_operator.reconcile.runclock import RunClock
+
+LISTEN_SECONDS = 0.25
+"""How often a call that waits for its turn looks whether it is still wanted."""
 
 
 @dataclass(slots=True)
@@ -50,7 +52,8 @@ class Sender:
 
     async def send(self, calls: list[Call]) -> None:
         """Send calls of one kind, in one request if they are several; what may not be asked now is left for later."""
-        await self.lane.tokens(len(calls))
+        if not await self._turn(calls):
+            return
         async with self.connections:
             allowed = [call for call in calls if self.may_ask(call.flight.item)]
             for call in allowed:
@@ -59,6 +62,18 @@ class Sender:
                 await self._send_batch(allowed)
             elif allowed:
                 await self._send_single(allowed[0])
+
+    async def _turn(self, calls: Sequence[Call]) -> bool:
+        """Wait until as many operations may start; False, with the turn given back, when a stop came first."""
+        delay = self.lane.reserve(len(calls))
+        while delay > 0:
+            if not any(self.may_ask(call.flight.item) for call in calls):
+                self.lane.give_back(len(calls))
+                return False
+            pause = min(delay, LISTEN_SECONDS)
+            await asyncio.sleep(pause)
+            delay -= pause
+        return True
 
     async def _send_single(self, call: Call) -> None:
         ask, item = call.ask, call.flight.item
@@ -119,8 +134,11 @@ class Sender:
         item = call.flight.item
         item.lost = False
         if status == 404:
-            with suppress(errors.EngineError):
+            try:
                 await self.confirm_engine()
+            except errors.EngineError:
+                # Nobody can tell now whether it is gone or another engine answered: the next look does.
+                return
             if self.control.final is Stop.ENGINE_CHANGED:
                 return
         decision = self.operation.refused(item, call.ask, Refused(status, message))

@@ -482,10 +482,18 @@ MOVING = {"resume": {"deployment": "Latest"}}
         (
             "RestartAsNew",
             {},
-            item(S.COMPLETED, lost=True),
-            Seen(ended(), children=(Child("inv_2", BORN - timedelta(seconds=1)),)),  # somebody else's
+            item(S.COMPLETED, lost=True, before=None),
+            Seen(ended(), children=(Child("inv_2", BORN - timedelta(seconds=10)),)),  # somebody else's
             BEFORE,
             None,
+        ),
+        (
+            "RestartAsNew",
+            {},
+            item(S.COMPLETED, lost=True, before=None),
+            Seen(ended(), children=(Child("inv_2", BORN - timedelta(seconds=1)),)),  # the clocks of two nodes
+            BEFORE,
+            Settled(Outcome.EFFECTIVE, "Restarted", new_id="inv_2"),
         ),
         (
             "RestartAsNew",
@@ -611,3 +619,62 @@ def test_operation_that_lost_its_kill_asks_for_it_again() -> None:
     asked = replace(item(S.SUSPENDED, Verb.CANCEL), last=Ask(Verb.KILL), lost=True, asked_at=10.0)
     escalating = operation("Cancel", **ESCALATING)
     assert escalating.judge(asked, Seen(row(S.SUSPENDED), signals=SIGNALLED), 11.0) == Ask(Verb.KILL)
+
+
+@pytest.mark.parametrize(
+    ("action", "spec", "found", "seen", "ask", "expected"),
+    [
+        # What `begin` would not ask is not asked either when only the intent survived a crash.
+        (
+            "RestartAsNew",
+            {},
+            item(S.COMPLETED, lost=True, before=None),
+            Seen(ended(), children=(Child("inv_2", BORN - timedelta(hours=1)),)),
+            Ask(Verb.RESTART_AS_NEW),
+            Settled(Outcome.SKIPPED, "AlreadyRestarted"),
+        ),
+        (
+            "Kill",
+            {"target": {"statuses": ["Paused"]}},
+            item(S.PAUSED, lost=True, before=None),
+            Seen(row(S.RUNNING)),
+            Ask(Verb.KILL),
+            Settled(Outcome.SKIPPED, "StatusChanged"),
+        ),
+        ("Kill", {}, item(lost=True, before=None), Seen(row(S.RUNNING)), Ask(Verb.KILL), Ask(Verb.KILL)),
+        (
+            "Cancel",
+            {"escalation": {"killAfter": "1s"}},
+            item(lost=True, before=None),
+            Seen(row(S.RUNNING), signals=Signals(1)),
+            Ask(Verb.KILL),
+            Ask(Verb.KILL),  # the cancel arrived: this is what follows it
+        ),
+        (
+            "Resume",
+            {**MOVING, "target": {"statuses": ["BackingOff"]}},
+            item(S.BACKING_OFF, lost=True, before=None),
+            Seen(row(S.PAUSED)),
+            Ask(Verb.RESUME, deployment="dp_new"),
+            Ask(Verb.RESUME, deployment="dp_new"),  # it may be our own pause: nobody wants it left so
+        ),
+    ],
+)
+def test_operation_after_a_crash_asks_for_the_first_time_only_what_it_would_begin(
+    action: str, spec: dict[str, Any], found: Item, seen: Seen, ask: Ask, expected: Ask | Settled
+) -> None:
+    assert operation(action, **spec).first_ask(found, seen, ask) == expected
+
+
+def test_operation_cancel_without_an_answer_ends_at_its_timeout() -> None:
+    found = item(lost=True, before=None)
+    seen = Seen(row(S.RUNNING), signals=Signals(0))
+    assert operation("Cancel").judge(found, seen, 3600.0) == Settled(Outcome.AMBIGUOUS, "StillRunning")
+
+
+def test_operation_move_found_paused_and_pinned_after_a_crash_is_resumed() -> None:
+    found = item(S.BACKING_OFF, lost=True, before=None)
+    seen = Seen(row(S.PAUSED, pinned_deployment_id="dp_new"))
+    moving = operation("Resume", **MOVING, target={"statuses": ["BackingOff"]})
+    assert moving.judge(found, seen, 1.0) == Ask(Verb.RESUME, deployment=MOVING["resume"]["deployment"].lower())
+    assert moving.inseparable(found)

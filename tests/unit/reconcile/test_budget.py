@@ -165,31 +165,24 @@ def test_budget_never_grants_more_than_its_limit(most: int, steps: list[tuple[in
     asyncio.run(play())
 
 
-# Operations per second. Sleeps are recorded instead of slept.
+# Operations per second.
 
 
-async def tokens(lane: Lane, clock: Clock, count: int, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def turns(lane: Lane, clock: Clock, count: int) -> list[float]:
     """When ``count`` operations may start, by a clock that moves only by the waits that were asked for."""
     starts = []
-
-    async def sleep(seconds: float) -> None:
-        clock.now += seconds
-
-    monkeypatch.setattr("invocation_operator.reconcile.budget.asyncio.sleep", sleep)
     for _ in range(count):
-        await lane.token()
+        clock.now += max(0.0, lane.reserve(1))
         starts.append(clock.now)
     return starts
 
 
 @pytest.mark.parametrize(("rate", "own"), [(10, None), (1000, 5), (5, 1000), (2, None), (100, 100)])
-async def test_rate_is_never_exceeded_over_any_second(
-    rate: int, own: int | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rate_is_never_exceeded_over_any_second(rate: int, own: int | None) -> None:
     clock = Clock(100.0)
     lane = Budget(1000, rate, clock).lane()
     lane.rate = own
-    starts = await tokens(lane, clock, 60, monkeypatch)
+    starts = turns(lane, clock, 60)
     strictest = min(rate, own or rate)
     for first in range(len(starts)):
         within = [moment for moment in starts[first:] if moment < starts[first] + 1.0]
@@ -197,13 +190,26 @@ async def test_rate_is_never_exceeded_over_any_second(
         assert len(within) <= strictest + max(1, strictest // 10) + 1
 
 
-async def test_rate_that_was_not_used_is_not_saved_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rate_that_was_not_used_is_not_saved_up() -> None:
     clock = Clock()
     lane = Budget(1000, 10, clock).lane()
-    await tokens(lane, clock, 5, monkeypatch)
+    turns(lane, clock, 5)
     clock.now += 3600
-    starts = await tokens(lane, clock, 12, monkeypatch)
+    starts = turns(lane, clock, 12)
     assert starts[-1] - starts[0] > 0.99
+
+
+@pytest.mark.parametrize("own", [None, 20])
+def test_rate_turns_that_are_given_back_are_there_for_others(own: int | None) -> None:
+    clock = Clock()
+    lane = Budget(1000, 10, clock).lane()
+    lane.rate = own
+    lane.reserve(1)
+    lane.reserve(50)
+    assert lane.reserve(1) > 4
+    lane.give_back(1)
+    lane.give_back(50)
+    assert lane.reserve(1) <= 0.1
 
 
 @pytest.mark.parametrize(("engine", "own", "expected"), [(100, None, 100), (100, 7, 7), (5, 7, 5)])

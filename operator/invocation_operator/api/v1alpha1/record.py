@@ -88,6 +88,8 @@ class RecordSpec(Model):
     """When the run started, on the engine's clock."""
     holder: ShortText
     """Identity of the operator process that created this record and works on it first."""
+    deployments: Annotated[list[ShortText] | None, Field(max_length=64), ListType("set")] = None
+    """Some of the engine's deployments, to tell it from another cluster of the same name."""
     specification: Annotated[str, StringConstraints(max_length=262_144)]
     """The canonical specification, as JSON."""
     plan: RecordPlan

@@ -183,6 +183,11 @@ class Operation(Protocol):
     def judge(self, item: Item, seen: Seen, now: float) -> Decision:
         """Judge what is seen after an ask, at ``now`` seconds on the run's clock."""
 
+    def first_ask(self, item: Item, seen: Seen, ask: Ask) -> Ask | Settled:
+        """Judge the first ask of an item whose intent was found after a crash, when it turns out that nothing had been
+        asked: what ``begin`` would not ask is not asked now either.
+        """
+
     def inseparable(self, item: Item) -> bool:
         """Whether ``item`` must not be left as it is: a suspend, timeout or deletion lets it finish."""
 

@@ -68,6 +68,10 @@ class Clear:
             return Settled(Outcome.UNVERIFIED, still(seen.row))
         return Ask(self.verb) if now - item.asked_at >= self.timing.ask_again_after else None
 
+    def first_ask(self, item: Item, seen: Seen, ask: Ask) -> Ask | Settled:
+        """As at the beginning."""
+        return self.begin(item.planned, seen)
+
     def inseparable(self, item: Item) -> bool:
         """A purge stands alone."""
         return False

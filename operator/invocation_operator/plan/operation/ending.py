@@ -91,6 +91,10 @@ class Cancel:
             return self._after_lost_answer(item, seen, now)
         return self._push(item, seen, now)
 
+    def first_ask(self, item: Item, seen: Seen, ask: Ask) -> Ask | Settled:
+        """As at the beginning, but for what follows a cancel: its signal is there."""
+        return self.begin(item.planned, seen) if ask.verb is Verb.CANCEL else ask
+
     def inseparable(self, item: Item) -> bool:
         """A cancel stands alone."""
         return False
@@ -102,6 +106,8 @@ class Cancel:
         if now - item.asked_at < self.timing.settle_lost_after:
             return None
         assert seen.row is not None
+        if expired(item, now, self.timing.timeout):
+            return Settled(Outcome.AMBIGUOUS, still(seen.row))
         if count == 0 or seen.row.status in _NEVER_STARTED:
             # No trace although the call can no longer arrive: it never did, and asking is the first time.
             return Ask(Verb.CANCEL)
@@ -165,6 +171,10 @@ class Kill:
         if expired(item, now, self.timing.timeout):
             return Settled(Outcome.UNVERIFIED, still(seen.row))
         return Ask(Verb.KILL) if now - item.asked_at >= self.timing.ask_again_after else None
+
+    def first_ask(self, item: Item, seen: Seen, ask: Ask) -> Ask | Settled:
+        """As at the beginning."""
+        return self.begin(item.planned, seen)
 
     def inseparable(self, item: Item) -> bool:
         """A kill stands alone."""

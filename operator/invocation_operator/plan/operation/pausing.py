@@ -76,6 +76,10 @@ class Pause:
             return Settled(Outcome.NO_OP, still(seen.row))
         return Ask(Verb.PAUSE) if _pause_again(item, seen.row, now, self.timing) else None
 
+    def first_ask(self, item: Item, seen: Seen, ask: Ask) -> Ask | Settled:
+        """As at the beginning."""
+        return self.begin(item.planned, seen)
+
     def inseparable(self, item: Item) -> bool:
         """A pause stands alone."""
         return False
@@ -134,13 +138,18 @@ class Resume:
             return Settled(Outcome.NO_OP, still(row))
         return self._resume() if self._again(item, now) else None
 
+    def first_ask(self, item: Item, seen: Seen, ask: Ask) -> Ask | Settled:
+        """As at the beginning, but for the resume that completes a pause of ours."""
+        completes = ask.verb is Verb.RESUME and self._perhaps_pausing(item)
+        return ask if completes else self.begin(item.planned, seen)
+
     def inseparable(self, item: Item) -> bool:
         """Paused by us and not resumed yet: nobody wants to find it so."""
         return self._paused_by_us(item)
 
     def _judge_move(self, item: Item, seen: Seen, row: InvocationRow, now: float) -> Decision:
         """Pause until it holds, resume onto the deployment, and see it pinned there."""
-        pausing = item.last is not None and item.last.verb is Verb.PAUSE
+        pausing = self._perhaps_pausing(item) if item.last is None else item.last.verb is Verb.PAUSE
         if row.status is S.COMPLETED:
             return skipped("Completed") if pausing else Settled(Outcome.EFFECTIVE, "Completed")
         if not pausing and self._pinned(row) and moved(item, seen):
@@ -167,9 +176,13 @@ class Resume:
         wait = self.timing.settle_lost_after if item.lost else self.timing.ask_again_after
         return now - item.asked_at >= wait
 
-    @staticmethod
-    def _paused_by_us(item: Item) -> bool:
-        return Verb.PAUSE in item.done and Verb.RESUME not in item.done
+    def _perhaps_pausing(self, item: Item) -> bool:
+        """After a crash nobody knows how far it was: one that backed off may be paused by us by now."""
+        return self.deployment is not None and item.last is None and item.planned.status is S.BACKING_OFF
+
+    def _paused_by_us(self, item: Item) -> bool:
+        paused = Verb.PAUSE in item.done or (item.lost and self._perhaps_pausing(item))
+        return paused and Verb.RESUME not in item.done
 
 
 def _pause_again(item: Item, row: InvocationRow, now: float, timing: Timing) -> bool:

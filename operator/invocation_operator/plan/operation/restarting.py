@@ -6,6 +6,7 @@ restarted (422), nor invocations whose journal was purged (410).
 """
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from invocation_operator.api.v1alpha1.action import Outcome
 from invocation_operator.plan.operation.base import (
@@ -27,6 +28,9 @@ from invocation_operator.plan.operation.base import (
 )
 from invocation_operator.plan.targets import Planned
 
+CLOCK_MARGIN = timedelta(seconds=5)
+"""How far the clocks of an engine's nodes may be apart."""
+
 WORKFLOW = "workflow"
 """``target_service_ty`` of workflow runs and of their shared handlers."""
 
@@ -42,10 +46,7 @@ class Restart:
     from_entry: int | None = None
     allow_repeated: bool = False
 
-    @property
-    def begin_evidence(self) -> frozenset[Evidence]:
-        """Earlier restarts matter unless they are allowed."""
-        return frozenset() if self.allow_repeated else frozenset({Evidence.CHILDREN})
+    begin_evidence: frozenset[Evidence] = frozenset({Evidence.CHILDREN})
 
     def evidence(self, item: Item) -> frozenset[Evidence]:
         """With an answer, the new row is looked at; without, what was restarted from this one."""
@@ -92,12 +93,24 @@ class Restart:
             return Settled(Outcome.AMBIGUOUS, "NoTraceOfRestart")
         return Ask(Verb.RESTART_AS_NEW, deployment=self.deployment, from_entry=self.from_entry)
 
+    def first_ask(self, item: Item, seen: Seen, ask: Ask) -> Ask | Settled:
+        """As at the beginning."""
+        return self.begin(item.planned, seen)
+
     def inseparable(self, item: Item) -> bool:
         """A restart stands alone."""
         return False
 
     def _ours(self, item: Item, seen: Seen) -> Child | None:
-        """The oldest restart made after our intent: an older one is somebody else's."""
-        since = item.intended_time
-        made = sorted((c for c in seen.children if since and c.created_at >= since), key=lambda c: c.created_at)
-        return made[0] if made else None
+        """The oldest restart that was not there before our call.
+
+        What was there before is known but after a crash; then the times must do, and with a margin, because the clock
+        that dated the child need not be the one that dated our intent.
+        """
+        if item.before is not None:
+            earlier = {child.id for child in item.before.children}
+            made = [child for child in seen.children if child.id not in earlier]
+        else:
+            since = item.intended_time
+            made = [c for c in seen.children if since is not None and c.created_at >= since - CLOCK_MARGIN]
+        return min(made, key=lambda child: child.created_at, default=None)
