@@ -18,8 +18,10 @@ from e2e.rig.killproxy import KillProxy, Script, cluster_write, engine_write
 
 API_VERSION = "ops.restate.dev/v1alpha1"
 ROOT = f"/apis/{API_VERSION}"
-QUICK = ("--lease-seconds", "2", "--call-timeout-seconds", "1")
+BATCHED = ("--lease-seconds", "2", "--call-timeout-seconds", "1")
 """Options that make takeovers quick."""
+QUICK = (*BATCHED, "--batch-endpoints", "false")
+"""The same, with one public call for each invocation: more writes to strike at."""
 TERMINAL = frozenset(
     {"Planned", "Succeeded", "PartiallyFailed", "Failed", "Refused", "Stopped", "Expired", "AlreadyExecuted"}
 )

@@ -83,6 +83,7 @@ def build(settings: Settings, client: KubeClient, shutdown: Shutdown) -> House:
         cluster_domain=settings.cluster_domain,
         trusted_namespaces=settings.trusted_engine_namespaces,
         call_timeout=settings.call_timeout_seconds,
+        batch_endpoints=settings.batch_endpoints,
         clock=clock,
     )
     lease = Lease(settings.lease_seconds)

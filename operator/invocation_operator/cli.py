@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--shutdown-seconds", metavar="SECONDS", help="time to hand over at the end (20)")
     run.add_argument("--lease-seconds", metavar="SECONDS", help="silence before another operator takes over (15)")
     run.add_argument("--call-timeout-seconds", metavar="SECONDS", help="longest call on one invocation (10)")
+    run.add_argument("--batch-endpoints", metavar="true|false", help="use the engine's internal batch endpoints (true)")
     crds = commands.add_parser("crds", help="print, write or check the CRDs")
     where = crds.add_mutually_exclusive_group()
     where.add_argument("--write", type=Path, metavar="DIR", help="write them as files")

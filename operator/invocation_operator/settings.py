@@ -109,5 +109,7 @@ class Settings(BaseSettings):
     """How long an operator may be silent before another one takes its runs over."""
     call_timeout_seconds: Annotated[float, Field(ge=0.5, le=120)] = 10.0
     """How long one call on an invocation may take. A call whose answer was lost is judged after this and a margin."""
+    batch_endpoints: bool = True
+    """Use the engine's internal batch endpoints where they are seen to answer as expected; else one call each."""
     identity: Annotated[str, Field(min_length=1, max_length=128)] = Field(default_factory=_identity)
     """Name of this process in leases and Events; unique for each process."""

@@ -13,7 +13,7 @@ from e2e.rig import ControlPlane, ServicesProcess
 from e2e.rig.killproxy import Cut
 from e2e.scenarios import cases
 from e2e.scenarios.cases import World
-from e2e.scenarios.lane import Lane
+from e2e.scenarios.lane import BATCHED, Lane
 from e2e.scenarios.rounds import Strike, at_every_write, failures, kinds, play, play_all
 
 LANES = 4
@@ -27,6 +27,15 @@ def lanes(
     with ExitStack() as stack:
         scratch = tmp_path_factory.mktemp("every-write")
         yield [stack.enter_context(Lane(quiet_control_plane, world.engine, scratch)) for _ in range(LANES)]
+
+
+@pytest.fixture(scope="module")
+def batched_lanes(
+    quiet_control_plane: ControlPlane, world: World, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Sequence[Lane]]:
+    with ExitStack() as stack:
+        scratch = tmp_path_factory.mktemp("every-batch")
+        yield [stack.enter_context(Lane(quiet_control_plane, world.engine, scratch, *BATCHED)) for _ in range(LANES)]
 
 
 def test_once_restart_struck_at_every_write_makes_one_child_each(lanes: Sequence[Lane], world: World) -> None:
@@ -45,6 +54,15 @@ def test_once_cancel_struck_at_every_write_compensates_once_each(lanes: Sequence
     rounds = play_all(lanes, at_every_write(case, len(undisturbed.writes), Cut.KILL_BEFORE, Cut.KILL_AFTER))
     assert not failures(rounds), failures(rounds)
     assert kinds(rounds).keys() >= OWN_KINDS | {"PATCH cancel"}
+
+
+def test_once_batches_struck_at_every_write_make_one_child_each(batched_lanes: Sequence[Lane], world: World) -> None:
+    case = cases.RestartAsNew(world)
+    undisturbed = play(batched_lanes[0], case, "batch-undisturbed", None)
+    assert not undisturbed.problems, str(undisturbed)
+    rounds = play_all(batched_lanes, at_every_write(case, len(undisturbed.writes), Cut.KILL_AFTER, Cut.LOSE_ANSWER))
+    assert not failures(rounds), failures(rounds)
+    assert kinds(rounds).keys() >= OWN_KINDS | {"POST batch-restart-as-new"}
 
 
 def test_once_other_actions_struck_amid_their_writes_take_effect(lanes: Sequence[Lane], world: World) -> None:

@@ -127,6 +127,7 @@ class Engines:
         cluster_domain: str,
         trusted_namespaces: Sequence[str],
         call_timeout: float,
+        batch_endpoints: bool,
         clock: Callable[[], float],
     ) -> None:
         self._client = client
@@ -134,6 +135,7 @@ class Engines:
         self._cluster_domain = cluster_domain
         self._trusted = tuple(trusted_namespaces)
         self._call_timeout = call_timeout
+        self._batch_endpoints = batch_endpoints
         self._clock = clock
         self._specs: dict[Key, EngineSpec] = {}
         self._uids: dict[Key, str] = {}
@@ -323,7 +325,7 @@ class Engines:
         except errors.EngineError as error:
             raise unreachable(station.address, error) from error
         if capabilities is not (known.capabilities if known else None):
-            station.batches.usable = capabilities.batch
+            station.batches.usable = capabilities.batch and self._batch_endpoints
         return Probe(version, cluster_name, capabilities, self._clock())
 
     async def close(self) -> None:

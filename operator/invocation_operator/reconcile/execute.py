@@ -127,6 +127,12 @@ class Executor:
             await _cancel([feeder, ringer, *self._tasks])
             self.lane.close()
 
+    @property
+    def all_asked(self) -> bool:
+        """Whether nothing is left to be asked for the first time."""
+        waiting = any(not f.item.asks and not f.item.lost for f in self._flights.values())
+        return not waiting and not self.run.ledger.untouched
+
     # Feeding: permits, intent, and then into flight.
 
     async def _feed(self) -> None:

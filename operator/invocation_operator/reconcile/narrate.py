@@ -74,7 +74,9 @@ def refused(refusal: Refusal) -> Turn:
 
 def planned(total: int) -> Turn:
     """A dry run has ended."""
-    message = f"{total} invocations would be acted upon; set spec.mode to Execute to carry the plan out."
+    if not total:
+        return Turn(Phase.PLANNED, "Planned", "no invocation matches; nothing would be done.")
+    message = f"{total} invocation{'' if total == 1 else 's'} would be acted upon; set spec.mode to Execute to do it."
     return Turn(Phase.PLANNED, "Planned", message)
 
 

@@ -189,9 +189,7 @@ class Runner:
             pause = min(pause * 1.25, PROGRESS_LIMIT_SECONDS)
             counted = journal.progress()
             stop = control.stop()
-            turn = narrate.running(
-                counted, verifying=not journal.ledger.untouched, stop=stop, outage=executor.outage.message
-            )
+            turn = narrate.running(counted, verifying=executor.all_asked, stop=stop, outage=executor.outage.message)
             if stop is Stop.HOLD_LOST or told == (turn.phase, turn.message):
                 continue
             told = (turn.phase, turn.message)

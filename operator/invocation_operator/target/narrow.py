@@ -120,9 +120,9 @@ def _pattern(path: str, name: str, pattern: str) -> Iterator[Problem]:
 def _retries(target: Target, default_statuses: frozenset[InvocationStatus] | None) -> Iterator[Problem]:
     """``minRetries`` never matches a paused invocation, wherever the two meet."""
     message = "the engine keeps no count of retries for Paused; remove Paused from statuses, or minRetries"
-    groups = [("", target, target.any_of)] + (
-        [] if target.not_ is None else [("not.", target.not_, target.not_.any_of)]
-    )
+    groups: list[tuple[str, Leaf, list[Leaf] | None]] = [("", target, target.any_of)]
+    if target.not_ is not None:
+        groups.append(("not.", target.not_, target.not_.any_of))
     for prefix, leaf, branches in groups:
         if leaf.min_retries is not None and _paused(leaf):
             yield Problem(f"{prefix}minRetries", message)

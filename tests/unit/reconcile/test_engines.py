@@ -33,6 +33,7 @@ class House:
             cluster_domain="cluster.local",
             trusted_namespaces=self.trusted,
             call_timeout=5.0,
+            batch_endpoints=True,
             clock=lambda: self.now,
         )
         return self.engines
