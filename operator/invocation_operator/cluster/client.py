@@ -8,6 +8,7 @@ Requests are bounded in time; nothing is retried here: what is safe to retry is 
 import asyncio
 import json
 import os
+import re
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +31,12 @@ JSON = "application/json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 Object = dict[str, Any]
+
+_MAY_BE_SIZE = frozenset({400, 422, 500})
+"""The refusal of the API server's store comes as a 500, and would else be tried again for ever."""
+_SIZE = re.compile(
+    r"too (large|long)|larger than max|(must|may|should) (have|be|not be) (at most|no more|more|no larger|larger)", re.I
+)
 
 _SURPRISES = (TypeError, ValueError, AttributeError, LookupError)
 """What the library raises on a file that is YAML and no kubeconfig."""
@@ -183,7 +190,12 @@ class KubeClient:
         creating: bool = False,
     ) -> Object:
         headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": "invocation-operator"}
-        await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+        try:
+            # It reads the token's file again now and then, or asks whoever issues tokens.
+            await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+        except (kube_config.ConfigException, TimeoutError, aiohttp.ClientError, OSError, *_SURPRISES) as error:
+            detail = str(error) or type(error).__name__
+            raise errors.ClusterUnavailable(f"{method} {path}: no credentials for the API server: {detail}") from error
         try:
             response = await self._api.rest_client.request(
                 method, self._host + path, headers=headers, body=body, _request_timeout=REQUEST_TIMEOUT_SECONDS
@@ -193,19 +205,27 @@ class KubeClient:
             detail = str(error) or type(error).__name__
             raise errors.ClusterUnavailable(f"{method} {path}: no answer from the API server: {detail}") from error
         try:
-            answer: Object = json.loads(text) if text else {}
+            answer = json.loads(text) if text else {}
         except ValueError as error:
+            if response.status == 413:
+                # A proxy in front says it in its own words.
+                raise errors.TooLarge(f"{method} {path}: 413") from None
             if response.status == 404 and text.startswith(b"404 page not found"):
                 # The API server's own words for a kind that is not installed.
                 raise errors.ObjectNotFound(f"{method} {path}: no such kind") from None
             raise errors.ClusterUnavailable(f"{method} {path}: {response.status}, not JSON") from error
+        if not isinstance(answer, dict):
+            raise errors.ClusterUnavailable(f"{method} {path}: {response.status}, no JSON object")
         if response.status >= 400:
             raise _error(method, path, response.status, answer, creating=creating)
         return answer
 
 
 def _error(method: str, path: str, status: int, answer: Object, *, creating: bool) -> errors.ClusterError:
-    message = f"{method} {path}: {status} {answer.get('message', '')}"
+    said = str(answer.get("message") or "")
+    message = f"{method} {path}: {status} {said}"
+    if status == 413 or (status in _MAY_BE_SIZE and _SIZE.search(said)):
+        return errors.TooLarge(message)
     kind: type[errors.ClusterError]
     match status:
         case 401 | 403:

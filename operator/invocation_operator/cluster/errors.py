@@ -8,7 +8,9 @@
     ├── ObjectExists         409 on create
     ├── WriteConflict        409 on update: somebody else wrote first, read again
     ├── Forbidden            401 or 403: the operator's own rights are too small
+    ├── UnreadableObject     what is there is not understood: a newer operator wrote it
     └── WriteRefused         4xx: the API server does not accept what was written
+        └── TooLarge         nor would it ever: there is more in it than an object may hold
 """
 
 
@@ -39,5 +41,13 @@ class Forbidden(ClusterError):
     """The operator may not do this; its role lacks a rule."""
 
 
+class UnreadableObject(ClusterError):
+    """An object of ours holds what this operator does not know. It must not be acted upon, nor written over."""
+
+
 class WriteRefused(ClusterError):
     """The API server refused the content."""
+
+
+class TooLarge(WriteRefused):
+    """An object, or a text within it, is larger than the API server, its store or the CRD allows."""

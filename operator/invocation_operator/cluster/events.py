@@ -9,9 +9,13 @@ from datetime import UTC, datetime
 from typing import Literal
 from uuid import uuid4
 
+import structlog
+
 from invocation_operator.cluster.client import KubeClient, Object
 from invocation_operator.cluster.errors import ClusterError
 from invocation_operator.cluster.resources import EVENTS
+
+log = structlog.get_logger(__name__)
 
 COMPONENT = "invocation-operator"
 QUEUE = 1000
@@ -34,9 +38,15 @@ class EventRecorder:
         """Write what is told until cancelled."""
         while True:
             event = await self._queue.get()
-            with contextlib.suppress(ClusterError):
+            try:
                 await self._client.create(EVENTS, event["metadata"]["namespace"], event)
-            self._queue.task_done()
+            except ClusterError as error:
+                log.debug("an Event was lost", error=str(error))
+            except Exception:
+                # Also a mistake of ours must not end this task: nothing would be told any more.
+                log.exception("an Event was lost")
+            finally:
+                self._queue.task_done()
 
     async def drain(self, timeout_seconds: float) -> None:
         """Wait until everything told is written, or time is up."""

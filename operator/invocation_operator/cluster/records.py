@@ -11,11 +11,13 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from pydantic import ValidationError
+
 from invocation_operator.api.v1alpha1.action import Phase
 from invocation_operator.api.v1alpha1.base import API_VERSION
 from invocation_operator.api.v1alpha1.record import RECORD_KIND, RecordSpec, RecordStatus
 from invocation_operator.cluster.client import KubeClient, Object
-from invocation_operator.cluster.errors import ObjectExists, ObjectNotFound, WriteConflict
+from invocation_operator.cluster.errors import ObjectExists, ObjectNotFound, UnreadableObject, WriteConflict
 from invocation_operator.cluster.resources import RECORDS
 from invocation_operator.cluster.status import dump
 
@@ -97,8 +99,14 @@ class Record:
 
     @classmethod
     def of(cls, obj: Object) -> "Record":
-        """Parse a record. Raises pydantic's ValidationError."""
-        return cls(obj, RecordSpec.model_validate(obj["spec"]), RecordStatus.model_validate(obj.get("status") or {}))
+        """Read a record. Raises ``UnreadableObject``: a newer operator knows phases and actions that this one lacks."""
+        try:
+            spec = RecordSpec.model_validate(obj.get("spec") or {})
+            return cls(obj, spec, RecordStatus.model_validate(obj.get("status") or {}))
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise UnreadableObject(f"the record {obj['metadata']['name']}: {place}: {first['msg']}") from error
 
 
 class RecordStore:
@@ -114,7 +122,7 @@ class RecordStore:
         self._clock = clock
 
     async def find(self, name: str) -> Record | None:
-        """Return the record of that name, or None."""
+        """Return the record of that name, or None. Raises ``UnreadableObject``."""
         try:
             return Record.of(await self._client.get(RECORDS, self._namespace, name))
         except ObjectNotFound:
@@ -224,8 +232,8 @@ class Hold:
         """A conflict is our own when an earlier, unanswered try of the same write went through."""
         metadata = self.record.obj["metadata"]
         obj = await self._client.get(RECORDS, metadata["namespace"], metadata["name"])
-        found = RecordStatus.model_validate(obj.get("status") or {})
-        if not self._identity or found.holder != self._identity:
+        holder = (obj.get("status") or {}).get("holder")
+        if not self._identity or holder != self._identity:
             self._lost = True
             raise HoldLost(self.record.name)
         body = {**obj, "status": dump(meant)}

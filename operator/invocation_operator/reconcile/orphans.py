@@ -8,11 +8,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
-from pydantic import ValidationError
 
 from invocation_operator.api.v1alpha1.action import Phase
 from invocation_operator.cluster.client import KubeClient
-from invocation_operator.cluster.errors import ClusterError, ObjectNotFound
+from invocation_operator.cluster.errors import (
+    ClusterError,
+    ClusterUnavailable,
+    Forbidden,
+    ObjectNotFound,
+    UnreadableObject,
+)
 from invocation_operator.cluster.records import Record, RecordStore
 from invocation_operator.cluster.resources import ACTIONS
 from invocation_operator.reconcile.control import Stop
@@ -45,6 +50,10 @@ class Orphans:
             except ClusterError as error:
                 log.warning("could not look for orphaned records", error=str(error))
                 waiting = False
+            except Exception:
+                # Also a mistake of ours must not end this task: nobody would look again.
+                log.exception("could not look for orphaned records")
+                waiting = False
             pause = WATCHING_SECONDS if waiting else EVERY_SECONDS
 
     async def close_all(self) -> bool:
@@ -52,23 +61,31 @@ class Orphans:
         waiting = False
         async for obj in self.records.unfinished():
             try:
-                record = Record.of(obj)
-            except ValidationError:
-                continue
-            if await self._has_object(record):
-                continue
-            if self.leases.wait_seconds(record) > 0:
-                waiting = True
-                continue
-            self.leases.forget(record.name)
-            update = {
-                "phase": Phase.STOPPED,
-                "message": abandoned(STOPS[Stop.DELETED]),
-                "completion_time": datetime.now(UTC),
-            }
-            await self.records.close(record, record.status.model_copy(update=update))
-            log.info("closed the record of a deleted object", record=record.name)
+                waiting |= await self._close(Record.of(obj))
+            except UnreadableObject as error:
+                log.debug("a record of a newer operator is left alone", error=str(error))
+            except (ClusterUnavailable, Forbidden):
+                raise
+            except Exception:
+                # One record's trouble, also a mistake of ours, must not keep the others open.
+                log.exception("could not close a record", record=obj["metadata"]["name"])
         return waiting
+
+    async def _close(self, record: Record) -> bool:
+        """Close one if it is an orphan; True when its holder's lease must run out first."""
+        if await self._has_object(record):
+            return False
+        if self.leases.wait_seconds(record) > 0:
+            return True
+        self.leases.forget(record.name)
+        update = {
+            "phase": Phase.STOPPED,
+            "message": abandoned(STOPS[Stop.DELETED]),
+            "completion_time": datetime.now(UTC),
+        }
+        await self.records.close(record, record.status.model_copy(update=update))
+        log.info("closed the record of a deleted object", record=record.name)
+        return False
 
     async def _has_object(self, record: Record) -> bool:
         source = record.spec.source

@@ -1,0 +1,53 @@
+"""Records without an object are closed, whatever else lies around."""
+
+from typing import Any, cast
+
+import pytest
+
+from invocation_operator.cluster.client import KubeClient, Object
+from invocation_operator.cluster.errors import Forbidden
+from invocation_operator.cluster.records import Lease, RecordStore
+from invocation_operator.cluster.resources import ACTIONS, RECORDS
+from invocation_operator.cluster.status import dump
+from invocation_operator.reconcile.orphans import Orphans
+from invocation_operator.reconcile.takeover import Leases
+from tests.unit.cluster.test_cluster_records import SPEC
+from tests.unit.reconcile.fake_kube import FakeKube
+
+
+class Keeper(FakeKube):
+    async def replace_status(self, resource: Any, namespace: str, name: str, body: Object) -> Object:
+        return self.put(resource, namespace, name, spec=body["spec"], status=body["status"])
+
+    def record(self, name: str, source: str, **spec: Any) -> None:
+        raw = dump(SPEC) | {"source": {"kind": "InvocationAction", "namespace": "shop", "name": source, "uid": "u"}}
+        self.put(RECORDS, "ops", name, spec=raw | spec, status={"observedGeneration": 1})
+
+    def phase(self, name: str) -> str | None:
+        status: dict[str, str] = self.objects[("invocationrecords", "ops", name)]["status"]
+        return status.get("phase")
+
+
+def orphans(kube: FakeKube) -> Orphans:
+    client = cast("KubeClient", kube)
+    return Orphans(client, RecordStore(client, "ops", "me", Lease(), lambda: 0.0), Leases("me", Lease(), lambda: 0.0))
+
+
+async def test_orphans_are_closed_beside_records_that_cannot_be_read() -> None:
+    kube = Keeper()
+    kube.record("a-newer", "gone", action="Teleport")
+    kube.put(RECORDS, "ops", "b-broken", spec={"source": 7})
+    kube.record("c-orphan", "gone")
+    kube.record("d-alive", "alive")
+    kube.put(ACTIONS, "shop", "alive", metadata={"uid": "u"})
+    assert await orphans(kube).close_all() is False
+    assert [kube.phase(name) for name in ("c-orphan", "d-alive")] == ["Stopped", None]
+
+
+async def test_orphans_without_the_right_to_look_close_nothing() -> None:
+    kube = Keeper()
+    kube.record("a-orphan", "gone")
+    kube.forbidden.add(ACTIONS.plural)
+    with pytest.raises(Forbidden):
+        await orphans(kube).close_all()
+    assert kube.phase("a-orphan") is None
