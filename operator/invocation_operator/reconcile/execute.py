@@ -318,7 +318,7 @@ class Executor:
                     self.outage.failed(error, self.clock.now())
             else:
                 item.lost = False
-                item.done.add(ask.verb)
+                item.done.append(ask.verb)
                 item.new_id = answer.new_id or item.new_id
                 flight.pace = FIRST_LOOK_SECONDS
         return self._later(flight)

@@ -143,7 +143,7 @@ class Resume:
         pausing = item.last is not None and item.last.verb is Verb.PAUSE
         if row.status is S.COMPLETED:
             return skipped("Completed") if pausing else Settled(Outcome.EFFECTIVE, "Completed")
-        if not pausing and self._pinned(row) and moved(item, seen):
+        if not pausing and self._pinned(item, row) and moved(item, seen):
             return Settled(Outcome.EFFECTIVE, _where(item, row))
         if expired(item, now, self.timing.timeout):
             if self._paused_by_us(item) and row.status is S.PAUSED:
@@ -157,11 +157,15 @@ class Resume:
     def _resume(self) -> Ask:
         return Ask(Verb.RESUME, deployment=self.deployment)
 
-    def _pinned(self, row: InvocationRow) -> bool:
+    def _pinned(self, item: Item, row: InvocationRow) -> bool:
         if self.deployment != "latest":
             return row.pinned_deployment_id == self.deployment
         wanted = (self.latest or {}).get(row.service)
-        return wanted is None or row.pinned_deployment_id == wanted
+        if wanted is None or row.pinned_deployment_id == wanted:
+            return True
+        # Another one may have become the latest since the run started: what the resume itself has changed is it.
+        before = item.before.row if item.before is not None else None
+        return before is not None and row.pinned_deployment_id not in (None, before.pinned_deployment_id)
 
     def _again(self, item: Item, now: float) -> bool:
         wait = self.timing.settle_lost_after if item.lost else self.timing.ask_again_after
@@ -169,7 +173,7 @@ class Resume:
 
     @staticmethod
     def _paused_by_us(item: Item) -> bool:
-        return Verb.PAUSE in item.done and Verb.RESUME not in item.done
+        return bool(item.done) and item.done[-1] is Verb.PAUSE
 
 
 def _pause_again(item: Item, row: InvocationRow, now: float, timing: Timing) -> bool:
