@@ -74,6 +74,8 @@ class _Flight:
     due: float = 0.0
     pace: float = FIRST_LOOK_SECONDS
     busy: bool = False
+    queued: bool = True
+    """Whether its turn to be asked for the first time has not come yet."""
 
 
 @dataclass(slots=True)
@@ -150,9 +152,11 @@ class Executor:
         """Wait until this run may have more in flight, and return how many."""
         while True:
             self._take_limits()
-            # No more than a second's worth of operations: a stop must not wait behind tokens.
-            room = min(self.lane.room(), self.lane.per_second(), HELPING, most)
-            if room > 0 and self.control.stop() is None and self.outage.message is None:
+            # No more than a second's worth of operations queue for their tokens: a stop must not wait behind more. They
+            # are refilled by halves, so that intent is not kept for each one alone.
+            queued, rate = sum(flight.queued for flight in self._flights.values()), self.lane.per_second()
+            room = min(self.lane.room(), rate - queued, HELPING, most)
+            if room > 0 and queued * 2 <= rate and self.control.stop() is None and self.outage.message is None:
                 return room
             self._freed.clear()
             with suppress(TimeoutError):
@@ -288,6 +292,7 @@ class Executor:
         if not self._may_ask(item):
             return self._later(flight)
         await self.lane.token()
+        flight.queued = False
         async with self.connections:
             if not self._may_ask(item):
                 return self._later(flight)
@@ -338,6 +343,7 @@ class Executor:
         return stop is not Stop.HOLD_LOST and self.run.operation.inseparable(item)
 
     def _later(self, flight: _Flight) -> None:
+        flight.queued = False
         flight.due = self.clock.now() + flight.pace
         flight.pace = min(flight.pace * LOOK_GROWTH, LOOK_LIMIT_SECONDS)
 
