@@ -187,7 +187,7 @@ async def _too_many(client: EngineClient, frozen: FrozenTarget, spec: ActionSpec
     return Refusal(
         r.TOO_MANY_TARGETS,
         f"{total} invocations match, more than spec.limits.maxTargets ({spec.limits.max_targets}); nothing was "
-        "touched. Narrow the target, or raise the limit together with a new spec.runId.",
+        "touched. Narrow the target, or raise the limit.",
     )
 
 
