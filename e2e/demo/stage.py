@@ -161,7 +161,7 @@ class Stage:
         path = EXAMPLES / name
         if shown:
             self.screen.manifest(path.read_text())
-            self.screen.read(3)
+            self.screen.read(2.5)
         relative = path.relative_to(toolchain.ROOT)
         self.screen.command(f"kubectl apply -f {relative}")
         done = self.cluster.kubectl("apply", "-f", path, check=False)
