@@ -54,6 +54,10 @@ unit: $(STAMP) ## Tests that start no server
 test: lint servers helm ## Everything: lint, then all tests against the real servers
 	pytest
 
+.PHONY: chaos
+chaos: servers ## Crashes at every write of every action, and at random instants (an hour; CHAOS_ROUNDS, CHAOS_SEED)
+	pytest e2e/scenarios -rP
+
 .PHONY: demo
 demo: servers ## The story, on a real control plane and a real engine
 	python -m e2e.demo

@@ -161,7 +161,7 @@ class Stage:
         path = EXAMPLES / name
         if shown:
             self.screen.manifest(path.read_text())
-            self.screen.read(3)
+            self.screen.read(2.5)
         relative = path.relative_to(toolchain.ROOT)
         self.screen.command(f"kubectl apply -f {relative}")
         done = self.cluster.kubectl("apply", "-f", path, check=False)
@@ -193,8 +193,8 @@ class Stage:
             found = self.action(name)
             ended = self._in_phase(found, phases)
             if ended:
-                # Its last line may still be on the way.
-                time.sleep(0.4)
+                # Its last line may still be on the way, or kubectl itself.
+                self._shown(child, name, found["status"]["phase"])
             lines = child.log.read_text().splitlines()
             for line in lines[len(shown) :]:
                 if not shown or line != shown[-1]:
@@ -205,6 +205,9 @@ class Stage:
             if time.monotonic() > deadline:
                 raise DemoError(f"{name} is {found.get('status', {}).get('phase')} after {timeout:.0f} s")
             time.sleep(0.1)
+
+    def _shown(self, child: Child, name: str, phase: str) -> None:
+        self.until(f"kubectl shows {name} as {phase}", lambda: f" {phase} " in _last_line(child))
 
     def wait(self, name: str, *phases: str, timeout: float = 60) -> Object:
         """Wait, without showing it, until the action is in one of ``phases``."""
@@ -243,6 +246,11 @@ class Stage:
     def logs(self) -> str:
         """The operator's last lines, for a failure."""
         return self.operator.tail(15) if hasattr(self, "operator") else ""
+
+
+def _last_line(child: Child) -> str:
+    lines = child.log.read_text().splitlines()
+    return lines[-1] if lines else ""
 
 
 def on_sigterm() -> None:

@@ -128,6 +128,7 @@ class KillProxy:
         self._tasks: set[asyncio.Task[Any]] = set()
         """What outlives a request: streams, and writes that are delivered late."""
         self._port = 0
+        self._open_door = asyncio.Event()
         self.requests = 0
         """How many requests came in, reads included."""
 
@@ -141,6 +142,7 @@ class KillProxy:
 
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
+        self._open_door.set()
         self._thread = threading.Thread(target=self._loop.run_forever, name="kill proxy", daemon=True)
         self._thread.start()
         self._wait(self._open())
@@ -155,6 +157,17 @@ class KillProxy:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    def hold(self) -> None:
+        """Let requests wait at the door, as a network that stalls does, until `release()`."""
+        self._wait(self._turn(self._open_door.clear))
+
+    def release(self) -> None:
+        """Let everything that waits go on, and all that comes."""
+        self._wait(self._turn(self._open_door.set))
+
+    async def _turn(self, turn: Callable[[], None]) -> None:
+        turn()
 
     def _wait(self, work: Coroutine[Any, Any, None]) -> None:
         assert self._loop is not None
@@ -184,12 +197,14 @@ class KillProxy:
     async def _close(self) -> None:
         assert self._runner is not None
         assert self._session is not None
+        self._open_door.set()
         for task in (left := list(self._tasks)):
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
         await self._runner.cleanup()
         await self._session.close()
-        await asyncio.sleep(0.01)
+        # Connections that broke are closed by the loop a little later.
+        await asyncio.sleep(0.25)
 
     def _served_tls(self) -> ssl.SSLContext | None:
         if self._upstream_tls is None:
@@ -202,6 +217,7 @@ class KillProxy:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         self.requests += 1
         body = await request.read()
+        await self._open_door.wait()
         what = self._label(request.method, request.path, body)
         cut = self._script.came_in(what) if what else None
         if cut is Cut.KILL_BEFORE:

@@ -18,6 +18,11 @@ def listed(ids: Sequence[str]) -> str:
     return ", ".join(f"'{id_}'" for id_ in ids)
 
 
+def none(problems: Problems) -> None:
+    """Fail, and tell all of them."""
+    assert not problems, "\n".join(problems)
+
+
 def children(engine: Engine, ids: Sequence[str]) -> Counter[str]:
     """How many invocations were restarted from each."""
     found: Counter[str] = Counter()

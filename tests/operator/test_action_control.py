@@ -147,6 +147,53 @@ def test_suspend_in_mid_run_takes_effect_between_operations_and_goes_on_later(
     assert [event["reason"] for event in stage.events("cancel")].count("Started") == 1
 
 
+def test_mode_that_is_reverted_in_mid_run_changes_nothing(stage: Stage, slow: Callable[..., list[str]]) -> None:
+    """A Git revert while it runs: what was begun is finished, and a stop is what suspend and deletion are for."""
+    ids = slow("cancel", count=4)
+    stage.patch("cancel", {"mode": "DryRun"})
+    done = stage.ended("cancel", timeout=60)
+    assert results(done) == dict.fromkeys(ids, CANCELLED)
+    assert done["status"]["phase"] == "Succeeded"
+
+
+@pytest.mark.parametrize(
+    ("action", "born_again_as"),
+    [pytest.param("Cancel", "scheduled", id="cancel"), pytest.param("Purge", "completed", id="purge")],
+)
+def test_an_id_that_is_born_again_in_mid_run_is_left_alone(stage: Stage, action: str, born_again_as: str) -> None:
+    """The same key gives the same id, and what lives under it now was not in the plan."""
+    keys = [unique("key") for _ in range(8)]
+
+    def send(key: str) -> str:
+        if action == "Cancel":
+            return stage.send("echo", "x", delay="1h", idempotency_key=key)
+        return stage.send("run", 0.0, service="LabWf", key=key)
+
+    def put_an_end_to(id_: str) -> None:
+        stage.engine.operate(id_, "kill" if action == "Cancel" else "purge")
+        stage.engine.wait_status(id_, "absent")
+
+    by_id = {send(key): key for key in keys}
+    for id_ in by_id:
+        stage.engine.wait_status(id_, born_again_as, timeout=60)
+    stage.create(stage.manifest("slow", action, {"ids": list(by_id)}, limits=SLOWLY))
+    stage.until(lambda: any(stage.status_of(id_) == "absent" for id_ in by_id), 60)
+    stage.patch("slow", {"suspend": True})
+    stage.reached("slow", "Suspended", timeout=60)
+    left = [id_ for id_ in by_id if stage.status_of(id_) == born_again_as]
+    assert left
+    for id_ in left:
+        put_an_end_to(id_)
+        assert send(by_id[id_]) == id_
+        stage.engine.wait_status(id_, born_again_as, timeout=60)
+    stage.patch("slow", {"suspend": False, "limits": {"operationsPerSecond": 1000}})
+    done = stage.ended("slow", timeout=60)
+    assert {id_: results(done)[id_] for id_ in left} == dict.fromkeys(left, ("Skipped", "BornAgain"))
+    assert done["status"]["phase"] == "Succeeded"
+    for id_ in left:
+        assert stage.status_of(id_) == born_again_as
+
+
 # Time.
 
 

@@ -33,6 +33,18 @@ def assert_stopped(done: Object) -> None:
     assert conditions(done) == {"Ready": ("False", "EngineChanged"), "Stalled": ("True", "EngineChanged")}
 
 
+def test_run_that_stops_does_not_wait_for_the_turn_of_what_is_left(stage: Stage) -> None:
+    """At one operation per second the sixty would have their turn within a minute."""
+    ids = [stage.send("sleep_long", 3600.0) for _ in range(60)]
+    stage.engine.wait_status(ids[-1], "suspended")
+    with fronted(stage) as it:
+        it.define()
+        it.act("act", "Cancel", {"ids": ids}, limits={"operationsPerSecond": 1})
+        stage.until(lambda: it.front.writes(), 60)
+        stage.delete("front", "restateengines")
+        assert_stopped(stage.ended("act", timeout=40))
+
+
 @pytest.mark.parametrize("how", ["recreated", "moved"])
 def test_engine_object_replaced_in_mid_run_stops_the_run(stage: Stage, another: Engine, how: str) -> None:
     with fronted(stage) as it:

@@ -63,7 +63,7 @@ def test_once_two_fresh_operators_run_each_action_once(lane: Lane, world: World,
     for name, ids in sets.items():
         lane.ended(name)
         problems += truth.told(lane, name, len(ids)) + truth.one_child_each(world.engine, ids)
-    assert problems == []
+    truth.none(problems)
     assert set(asked(lane, "restart-as-new").values()) == {1}, "somebody asked twice"
 
 
@@ -75,7 +75,7 @@ def test_once_holder_killed_in_mid_run_is_taken_over(lane: Lane, world: World, t
     assert truth.children(world.engine, ids).total() < len(ids), "the run was to be in the middle"
     killed_at = time.monotonic()
     lane.ended("killed")
-    assert truth.told(lane, "killed", len(ids)) + truth.one_child_each(world.engine, ids) == []
+    truth.none(truth.told(lane, "killed", len(ids)) + truth.one_child_each(world.engine, ids))
     times = [write.at for write in lane.script.writes if write.at > killed_at and "restart" in write.what]
     assert len(times) >= 8
     seconds = times[-1] - times[0]
@@ -95,7 +95,7 @@ def test_once_frozen_holder_asks_nothing_after_another_took_over(
     stopped.resume()
     assert truth.children(world.engine, ids).total() < len(ids), "the run was to be in the middle"
     lane.ended("frozen")
-    assert truth.told(lane, "frozen", len(ids)) + truth.one_child_each(world.engine, ids) == []
+    truth.none(truth.told(lane, "frozen", len(ids)) + truth.one_child_each(world.engine, ids))
     twice = {id_: count for id_, count in asked(lane, "restart-as-new").items() if count > 1}
     assert not twice, f"asked more than once: {twice}"
 
@@ -117,7 +117,7 @@ def test_once_frozen_holder_wakes_after_the_end_and_writes_nothing(
     assert asked(lane, "cancel") == Counter(), "the frozen one went on asking"
     assert lane.script.count("invocationactions") == 0, "the frozen one wrote over the status"
     assert lane.get("asleep")["status"] == ended["status"]
-    assert truth.told(lane, "asleep", len(ids)) + truth.cancelled_once(world.engine, world.lab, ids) == []
+    truth.none(truth.told(lane, "asleep", len(ids)) + truth.cancelled_once(world.engine, world.lab, ids))
 
 
 @pytest.mark.parametrize("kind", [RestartAsNew, Cancel])
@@ -138,4 +138,4 @@ def test_once_sigterm_in_mid_run_hands_over_without_waiting_for_the_lease(
         assert record["status"]["phase"] == "Running"
         lane.start_operator()
         lane.ended("handed")
-        assert truth.told(lane, "handed", len(ids)) + case.wrong(ids) == []
+        truth.none(truth.told(lane, "handed", len(ids)) + case.wrong(ids))

@@ -23,7 +23,9 @@ Invariant: ``message`` holds at most 256 characters, at most the engine's own JS
 text and never a credential; so it may be shown in a condition.
 """
 
+import contextlib
 import re
+from collections.abc import Iterator
 
 MESSAGE_LIMIT = 256
 """Longest message, in characters."""
@@ -153,6 +155,15 @@ class BadReply(EngineError):
 
 class CutOff(BadReply):
     """The answer stopped before its end. What came before it is not the whole result."""
+
+
+@contextlib.contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Raise BadReply for an answer that lacks what it must have, or has it in another form."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise BadReply(f"the engine's answer cannot be read ({what}: {type(error).__name__})") from error
 
 
 class VersionUnsupported(EngineError):

@@ -47,7 +47,7 @@ def check_plan(
         return Refusal(
             r.TOO_MANY_TARGETS,
             f"{total} invocations would be acted upon, more than spec.limits.maxTargets ({max_targets}); nothing was "
-            "touched. Narrow the target, or raise the limit with a new spec.runId.",
+            "touched. Narrow the target, or raise the limit.",
         )
     reached = set(services) | set(descendant_services)
     for rails in guardrails:

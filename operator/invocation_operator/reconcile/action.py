@@ -31,13 +31,14 @@ from invocation_operator.reconcile import narrate, parse
 from invocation_operator.reconcile.board import Board
 from invocation_operator.reconcile.cell import Cell
 from invocation_operator.reconcile.control import Stop
-from invocation_operator.reconcile.engines import Engines, Located, Resolved
+from invocation_operator.reconcile.engines import Engines
 from invocation_operator.reconcile.lock import Lock, PlanLost, recorded_spec
 from invocation_operator.reconcile.narrate import Turn
 from invocation_operator.reconcile.parse import Subject
 from invocation_operator.reconcile.planning import check_target, make_plan
 from invocation_operator.reconcile.runner import Runner
 from invocation_operator.reconcile.schema import SchemaGate
+from invocation_operator.reconcile.station import Located, Resolved
 from invocation_operator.reconcile.takeover import Leases
 from invocation_operator.reconcile.waiting import Waiting, unreachable
 from invocation_operator.reconcile.workbench import Done, Outcome, Retry

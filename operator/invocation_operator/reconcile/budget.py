@@ -18,6 +18,8 @@ class Budget:
 
     def __init__(self, max_in_flight: int, operations_per_second: int, clock: Callable[[], float]) -> None:
         self._clock = clock
+        self.cancelling: dict[str, object] = {}
+        """Invocations that are being cancelled now, and by which run."""
         self.max_in_flight = max_in_flight
         self.rate = operations_per_second
         self._held = 0

@@ -16,7 +16,7 @@ from invocation_operator.cluster.resources import CLOUD_ENVIRONMENTS
 from invocation_operator.cluster.secrets import SecretProblem, key_of, read_credential
 from invocation_operator.engine.client import Connection
 from invocation_operator.plan.selector import selects
-from invocation_operator.reconcile.waiting import Waiting
+from invocation_operator.reconcile.waiting import Waiting, forbidden
 
 ADMIN_PORT = 9070
 
@@ -70,7 +70,7 @@ async def connection_of(client: KubeClient, namespace: str, spec: EngineSpec, *,
     try:
         return await _connection(client, namespace, spec, cluster_domain)
     except Forbidden as error:
-        raise Waiting("Forbidden", f"the operator may not read what it needs ({error}); extend its role.") from error
+        raise forbidden(error) from error
 
 
 async def _connection(client: KubeClient, namespace: str, spec: EngineSpec, cluster_domain: str) -> Connection:

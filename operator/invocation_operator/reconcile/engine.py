@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import structlog
+from pydantic import ValidationError
 
 from invocation_operator import conditions
 from invocation_operator.api.v1alpha1.action import NamedCount
@@ -15,11 +16,12 @@ from invocation_operator.cluster.errors import ObjectNotFound, WriteConflict
 from invocation_operator.cluster.events import EventRecorder
 from invocation_operator.cluster.resources import ENGINES
 from invocation_operator.conditions import Verdict
-from invocation_operator.engine.errors import EngineError
+from invocation_operator.engine.errors import EngineError, reading
 from invocation_operator.engine.version import Support, supported
 from invocation_operator.observe import metrics
 from invocation_operator.reconcile.cell import Cell
-from invocation_operator.reconcile.engines import Engines, Resolved, parse_spec
+from invocation_operator.reconcile.engines import Engines, parse_spec
+from invocation_operator.reconcile.station import Resolved
 from invocation_operator.reconcile.waiting import Waiting
 from invocation_operator.reconcile.workbench import Done, Outcome, Retry
 from invocation_operator.target.vocabulary import STATUS
@@ -30,6 +32,9 @@ PROBE_SECONDS = 30.0
 PROBE_FAILED_SECONDS = 5.0
 SAMPLE_SECONDS = 60.0
 """How often invocations are counted: a count reads every invocation of the engine."""
+FORGET_SECONDS = 20 * SAMPLE_SECONDS
+STATUSES_SHOWN = 8
+"""As many as the CRD takes."""
 
 
 @dataclass(slots=True)
@@ -47,7 +52,7 @@ class EngineReconciler:
         obj = cell.obj
         if obj is None or "deletionTimestamp" in obj["metadata"]:
             return Done()
-        before = EngineStatus.model_validate(obj.get("status") or {})
+        before = _status(obj)
         try:
             resolved = await self.engines.connect(self.engines.located(obj), fresh=True)
         except Waiting as waiting:
@@ -78,9 +83,10 @@ class EngineReconciler:
                 automatic_idempotency_keys=offered.automatic_idempotency_keys,
             ),
         }
-        uid = obj["metadata"]["uid"]
-        if self.clock() - self._sampled.get(uid, float("-inf")) >= SAMPLE_SECONDS:
-            self._sampled[uid] = self.clock()
+        uid, now = obj["metadata"]["uid"], self.clock()
+        if now - self._sampled.get(uid, float("-inf")) >= SAMPLE_SECONDS:
+            # What was not sampled for long is gone, or starts over when it is back.
+            self._sampled = {u: at for u, at in self._sampled.items() if now - at < FORGET_SECONDS} | {uid: now}
             try:
                 counted = await self._count(obj, resolved)
             except EngineError as error:
@@ -94,7 +100,10 @@ class EngineReconciler:
         rows = await resolved.station.client.rows("select status, count(*) as n from sys_invocation group by status")
         # A newer engine may have statuses that are not known here: they keep the engine's own word.
         words = {word: status.value for word, status in STATUS.items()}
-        counted = [NamedCount(name=words.get(row["status"], row["status"]), count=row["n"]) for row in rows]
+        with reading("counts"):
+            found = {words.get(row["status"], str(row["status"])[:256]): int(row["n"]) for row in rows}
+            known_first = sorted(found, key=lambda name: (name not in words.values(), -found[name]))
+            counted = [NamedCount(name=name, count=found[name]) for name in known_first[:STATUSES_SHOWN]]
         metadata = obj["metadata"]
         for status in STATUS.values():
             number = next((c.count for c in counted if c.name == status.value), 0)
@@ -127,6 +136,14 @@ class EngineReconciler:
         if before is None or before.reason != reason:
             self.events.tell(obj, reason, message, "Normal" if up else "Warning")
             log.info("engine can be used" if up else "engine cannot be used", reason=reason, message=message)
+
+
+def _status(obj: Object) -> EngineStatus:
+    """Return the status that is there. One that a newer operator wrote and that cannot be read counts as none."""
+    try:
+        return EngineStatus.model_validate(obj.get("status") or {})
+    except ValidationError:
+        return EngineStatus()
 
 
 def _verdict(resolved: Resolved, switches: Sequence[str]) -> tuple[str, str]:

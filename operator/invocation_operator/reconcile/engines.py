@@ -8,29 +8,26 @@ connections of its own, since its credentials may differ.
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from weakref import WeakValueDictionary
 
 from pydantic import ValidationError
 
 from invocation_operator.api.v1alpha1.base import EngineIdentity, EngineRef
-from invocation_operator.api.v1alpha1.engine import EngineSpec, Guardrails
+from invocation_operator.api.v1alpha1.engine import EngineSpec
 from invocation_operator.cluster.client import KubeClient, Object
-from invocation_operator.cluster.errors import ClusterError, ObjectNotFound
+from invocation_operator.cluster.errors import ClusterError, Forbidden, ObjectNotFound
 from invocation_operator.cluster.resources import ENGINES, NAMESPACES
 from invocation_operator.engine import errors
-from invocation_operator.engine.client import Connection, EngineClient
-from invocation_operator.engine.models import EngineCapabilities
+from invocation_operator.engine.client import EngineClient
 from invocation_operator.engine.transport import Transport
-from invocation_operator.engine.version import Support, Version, supported
+from invocation_operator.engine.version import Support, supported
 from invocation_operator.observe import metrics
 from invocation_operator.reconcile.budget import Budget
 from invocation_operator.reconcile.connect import address_of, connection_of, may_refer, static_url, url_of
-from invocation_operator.reconcile.flight import Batches
-from invocation_operator.reconcile.waiting import Waiting, unreachable
+from invocation_operator.reconcile.station import Key, Located, Probe, Resolved, Station
+from invocation_operator.reconcile.waiting import Waiting, forbidden, unreachable
 from invocation_operator.values.duration import DurationError, parse_duration
-
-Key = tuple[str, str]
-"""Namespace and name of a RestateEngine."""
 
 DEFAULT_NAME = "default"
 """Name of the engine that is meant when nothing is said."""
@@ -38,82 +35,12 @@ PROBE_SECONDS = 30.0
 """How long what was learned of an engine is relied on."""
 FAILURE_SECONDS = 2.0
 """How long a probe is not repeated for those who want to know it now, and a failed one for nobody."""
+GONE_SECONDS = 600.0
+"""How long it is remembered up to which version a RestateEngine that is gone was seen."""
 NOT_ALLOWED_SECONDS = 30.0
 """How soon a reference that is not allowed is looked at again: nothing tells of a namespace's changed labels."""
 CLOSE_SECONDS = 60.0
 """How long connections with former credentials stay open for the requests that are under way on them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """What an engine said of itself."""
-
-    version: Version
-    cluster_name: str
-    capabilities: EngineCapabilities
-    at: float
-
-
-@dataclass(slots=True)
-class Station:
-    """What a RestateEngine leads to: the connection, what is offered there, and the budget that everything shares.
-
-    It lives as long as the RestateEngine leads to the same address. New credentials go into the same client, so that
-    runs that are under way go on with them.
-    """
-
-    address: str
-    connection: Connection
-    query_timeout: float
-    client: EngineClient
-    budget: Budget
-    connections: asyncio.Semaphore
-    batches: Batches = field(default_factory=lambda: Batches(usable=False))
-    probe: Probe | None = None
-    failure: tuple[Waiting, float] | None = None
-    """The last probe's failure and when it was: a crowd that waits for one engine asks it once."""
-    probing: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """A RestateEngine that may be used, and the station that it leads to."""
-
-    identity: EngineIdentity
-    spec: EngineSpec
-    station: Station
-    probe: Probe
-    guardrails: Sequence[Guardrails]
-    namespace_labels: Mapping[str, str]
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """Namespace and name of the RestateEngine."""
-        return self.identity.namespace or "", self.identity.name or ""
-
-    @property
-    def name(self) -> str:
-        """``namespace/name`` of the RestateEngine."""
-        return "/".join(self.key)
-
-
-@dataclass(frozen=True, slots=True)
-class Located:
-    """A RestateEngine that is referred to, allowed and well-formed; nothing was asked of the engine itself yet."""
-
-    namespace: str
-    name: str
-    uid: str
-    spec: EngineSpec
-    referrer: str
-    """Namespace of what refers to it."""
-    namespace_labels: Mapping[str, str] | None
-    """Labels of that namespace; None when nothing has asked for them yet."""
-
-    @property
-    def full_name(self) -> str:
-        """``namespace/name``."""
-        return f"{self.namespace}/{self.name}"
 
 
 class Engines:
@@ -140,9 +67,11 @@ class Engines:
         self._specs: dict[Key, EngineSpec] = {}
         self._uids: dict[Key, str] = {}
         self._versions: dict[Key, int] = {}
+        self._gone: dict[Key, float] = {}
         self._addresses: dict[Key, str] = {}
         self._stations: dict[Key, Station] = {}
-        self._budgets: dict[str, Budget] = {}
+        # A budget lives for as long as a station or a run uses it.
+        self._budgets: WeakValueDictionary[str, Budget] = WeakValueDictionary()
         self._former: dict[EngineClient | Transport, asyncio.Task[None]] = {}
 
     # What the watch says.
@@ -181,6 +110,7 @@ class Engines:
                     known.pop(key, None)
                 self._lead(key, None)
                 metrics.forget_engine(*key)
+                self._bury(key)
             return
         self._uids[key] = obj["metadata"]["uid"]
         before = self._specs.get(key)
@@ -192,6 +122,15 @@ class Engines:
             self._lead(key, None)
         elif key in self._addresses:
             self._tighten(self._addresses[key])
+
+    def _bury(self, key: Key) -> None:
+        """Remember the version of what is gone for as long as somebody may still come with an older one."""
+        now = self._clock()
+        self._gone[key] = now
+        for former in [former for former, since in self._gone.items() if now - since > GONE_SECONDS]:
+            del self._gone[former]
+            if former not in self._uids:
+                self._versions.pop(former, None)
 
     def _lead(self, key: Key, address: str | None) -> None:
         """Take in where a RestateEngine leads to; None: nowhere, as far as is known."""
@@ -233,6 +172,12 @@ class Engines:
 
         Raises ``Waiting`` and the errors of ``cluster.errors``.
         """
+        try:
+            return await self._locate(ref, namespace)
+        except Forbidden as error:
+            raise forbidden(error) from error
+
+    async def _locate(self, ref: EngineRef | None, namespace: str) -> Located:
         obj = await self._find(ref, namespace)
         own = self.located(obj)
         spec, engine_namespace, name = own.spec, own.namespace, own.name
@@ -266,7 +211,10 @@ class Engines:
         return Located(engine_namespace, name, obj["metadata"]["uid"], spec, engine_namespace, None)
 
     async def connect(self, located: Located, *, fresh: bool = False) -> Resolved:
-        """Return the station of a located engine, probed not long ago; ``fresh``: just now. Raises ``Waiting``."""
+        """Return the station of a located engine, probed not long ago; ``fresh``: just now.
+
+        Raises ``Waiting`` and the errors of ``cluster.errors``.
+        """
         key = (located.namespace, located.name)
         station = await self._connected(key, located.spec)
         probe = await self._probed(station, FAILURE_SECONDS if fresh else PROBE_SECONDS)
@@ -276,7 +224,10 @@ class Engines:
         others = [self._specs[other].guardrails for other in self._leading_to(station.address) if other != key]
         rails, labels = [located.spec.guardrails, *others], located.namespace_labels
         if labels is None and any(rail.namespaces is not None for rail in rails):
-            labels = await self._labels(located.referrer)
+            try:
+                labels = await self._labels(located.referrer)
+            except Forbidden as error:
+                raise forbidden(error) from error
         return Resolved(identity, located.spec, station, probe, rails, labels or {})
 
     async def refresh(self, key: Key) -> None:

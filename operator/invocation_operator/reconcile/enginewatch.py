@@ -12,7 +12,8 @@ from invocation_operator.cluster.errors import ClusterError
 from invocation_operator.engine.errors import CertificateInvalid, EngineError, Unauthorized
 from invocation_operator.engine.models import EngineIdentity
 from invocation_operator.reconcile.control import Control, Stop
-from invocation_operator.reconcile.engines import Engines, Resolved
+from invocation_operator.reconcile.engines import Engines
+from invocation_operator.reconcile.station import Resolved
 from invocation_operator.reconcile.waiting import Waiting
 
 WATCH_SECONDS = 5.0

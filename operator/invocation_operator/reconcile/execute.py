@@ -20,7 +20,7 @@ from invocation_operator.api.v1alpha1.action import Outcome, Result
 from invocation_operator.engine import errors
 from invocation_operator.engine.client import EngineClient
 from invocation_operator.plan.ledger import Ledger
-from invocation_operator.plan.operation.base import Ask, Decision, Item, Operation, Seen, Settled
+from invocation_operator.plan.operation.base import Ask, Decision, Item, Operation, Seen, Settled, Verb
 from invocation_operator.plan.report import Findings
 from invocation_operator.plan.targets import Planned
 from invocation_operator.reconcile.budget import HELPING, Lane
@@ -84,6 +84,8 @@ class Executor:
     outage: Outage = field(default_factory=Outage)
     batches: Batches = field(default_factory=lambda: Batches(usable=False))
     connections: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(64))
+    cancelling: dict[str, object] = field(default_factory=dict)
+    """Invocations that runs on this engine are cancelling now, and which run; shared by all of them."""
     sender: Sender = field(init=False)
     _flights: dict[int, Flight] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -125,6 +127,9 @@ class Executor:
             return None if settled and stop is not Stop.TIMED_OUT else stop
         finally:
             await _cancel([feeder, ringer, *self._tasks])
+            for flight in self._flights.values():
+                if self.cancelling.get(flight.item.planned.id) is self:
+                    del self.cancelling[flight.item.planned.id]
             self.lane.close()
 
     @property
@@ -169,9 +174,11 @@ class Executor:
         waited = False
         while True:
             self._take_limits()
-            # No more than a second's worth of operations: a stop must not wait behind tokens.
-            room = min(self.lane.room(), self.lane.per_second(), HELPING, most)
-            if room > 0 and self.control.stop() is None and self.outage.message is None:
+            # No more than a second's worth of operations queue for their tokens: a stop must not wait behind more. They
+            # are refilled by halves, so that intent is not kept for each one alone.
+            queued, rate = sum(flight.queued for flight in self._flights.values()), self.lane.per_second()
+            room = min(self.lane.room(), rate - queued, HELPING, most)
+            if room > 0 and queued * 2 <= rate and self.control.stop() is None and self.outage.message is None:
                 if room >= min(most, HELPING) // 2 or not self._flights or waited:
                     return room
                 # Each helping is a write to the record: a moment later it is a larger one.
@@ -307,7 +314,7 @@ class Executor:
             self.outage.over()
         asks: list[Call] = []
         for flight, view in zip(flights, seen, strict=False):
-            decision = self._decide(flight.item, view)
+            decision = self._claimed(flight.item, self._decide(flight.item, view))
             if isinstance(decision, Settled):
                 self._settle(flight, decision)
             elif isinstance(decision, Ask) and asking and len(asks) < self.lane.per_second():
@@ -338,6 +345,14 @@ class Executor:
             return operation.first_ask(item, seen, decision)
         return decision
 
+    def _claimed(self, item: Item, decision: Decision) -> Decision:
+        """Two runs that look at the same time see no cancel, and would both send one: the first to decide has it."""
+        if item.asks or not isinstance(decision, Ask) or decision.verb is not Verb.CANCEL:
+            return decision
+        if self.cancelling.setdefault(item.planned.id, self) is not self:
+            return Settled(Outcome.SKIPPED, "CancelPending")
+        return decision
+
     def _may_ask(self, item: Item) -> bool:
         stop = self.control.stop()
         if stop is None:
@@ -345,6 +360,7 @@ class Executor:
         return stop is not Stop.HOLD_LOST and self.run.operation.inseparable(item)
 
     def _later(self, flight: Flight) -> None:
+        flight.queued = False
         flight.due = self.clock.now() + flight.pace
         flight.pace = min(flight.pace * LOOK_GROWTH, LOOK_LIMIT_SECONDS)
 
@@ -369,7 +385,10 @@ class Executor:
                 self.control.final = self.control.final or Stop.TOO_MANY_FAILURES
 
     def _land(self, index: int) -> None:
-        self._flights.pop(index).landed = True
+        flight = self._flights.pop(index)
+        flight.landed = True
+        if self.cancelling.get(flight.item.planned.id) is self:
+            del self.cancelling[flight.item.planned.id]
         self.lane.release()
         self._wake.set()
         self._freed.set()

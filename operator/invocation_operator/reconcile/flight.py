@@ -17,6 +17,8 @@ class Flight:
     due: float = 0.0
     pace: float = FIRST_LOOK_SECONDS
     busy: bool = False
+    queued: bool = True
+    """Whether its turn to be asked for the first time has not come yet."""
     landed: bool = False
 
 
@@ -49,7 +51,7 @@ class Call:
         """The engine took it."""
         item = self.flight.item
         item.lost = False
-        item.done.add(self.ask.verb)
+        item.done.append(self.ask.verb)
         item.new_id = new_id or item.new_id
         self.flight.pace = FIRST_LOOK_SECONDS
 

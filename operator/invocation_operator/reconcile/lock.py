@@ -27,11 +27,11 @@ from invocation_operator.plan.ledger import Ledger
 from invocation_operator.plan.report import Findings
 from invocation_operator.plan.targets import DamagedSet, Planned, decode, encode
 from invocation_operator.reconcile.budget import HELPING, Budget
-from invocation_operator.reconcile.engines import Resolved
 from invocation_operator.reconcile.journal import kept_alive
 from invocation_operator.reconcile.parse import Subject
 from invocation_operator.reconcile.planning import Planning
 from invocation_operator.reconcile.runner import Task
+from invocation_operator.reconcile.station import Resolved
 from invocation_operator.reconcile.takeover import Leases
 
 SOURCE_LABELS = ("ops.restate.dev/source-namespace", "ops.restate.dev/source-name")

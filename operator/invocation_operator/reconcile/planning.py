@@ -20,7 +20,7 @@ from invocation_operator.plan.guardrails import check_plan
 from invocation_operator.plan.operations import POSSIBLE, REACHES_DESCENDANTS, caused_operations, with_statuses
 from invocation_operator.plan.refusal import Refusal
 from invocation_operator.reconcile.cascade import descendants
-from invocation_operator.reconcile.engines import Resolved
+from invocation_operator.reconcile.station import Resolved
 from invocation_operator.target.freeze import FrozenTarget, freeze
 from invocation_operator.target.narrow import problems
 from invocation_operator.target.row import InvocationRow, row_from_json
@@ -187,7 +187,7 @@ async def _too_many(client: EngineClient, frozen: FrozenTarget, spec: ActionSpec
     return Refusal(
         r.TOO_MANY_TARGETS,
         f"{total} invocations match, more than spec.limits.maxTargets ({spec.limits.max_targets}); nothing was "
-        "touched. Narrow the target, or raise the limit together with a new spec.runId.",
+        "touched. Narrow the target, or raise the limit.",
     )
 
 

@@ -28,12 +28,13 @@ from invocation_operator.reconcile import narrate
 from invocation_operator.reconcile.board import Board
 from invocation_operator.reconcile.cell import Cell
 from invocation_operator.reconcile.control import Control, Stop
-from invocation_operator.reconcile.engines import Engines, Resolved
+from invocation_operator.reconcile.engines import Engines
 from invocation_operator.reconcile.enginewatch import EngineWatch
 from invocation_operator.reconcile.execute import Executor, Run
 from invocation_operator.reconcile.journal import Journal
 from invocation_operator.reconcile.look import Looker
 from invocation_operator.reconcile.runclock import RunClock
+from invocation_operator.reconcile.station import Resolved
 from invocation_operator.values.duration import parse_duration
 
 log = structlog.get_logger(__name__)
@@ -112,6 +113,7 @@ class Runner:
             clock=run_clock,
             confirm_engine=watch.confirm,
             batches=task.resolved.station.batches,
+            cancelling=task.resolved.station.budget.cancelling,
             connections=task.resolved.station.connections,
         )
         begun = asyncio.create_task(self._begin(board, task, journal))

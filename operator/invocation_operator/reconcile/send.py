@@ -54,6 +54,8 @@ class Sender:
         """Send calls of one kind, in one request if they are several; what may not be asked now is left for later."""
         if not await self._turn(calls):
             return
+        for call in calls:
+            call.flight.queued = False
         async with self.connections:
             allowed = [call for call in calls if self.may_ask(call.flight.item)]
             for call in allowed:

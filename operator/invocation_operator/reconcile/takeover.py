@@ -5,8 +5,21 @@ to agree.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from invocation_operator.cluster.records import Lease, Record
+
+UNWATCHED_SECONDS = 300.0
+"""A record that nobody has asked about for this long, beyond a lease, ended elsewhere."""
+
+
+@dataclass(slots=True)
+class _Watched:
+    """A renewal, since when it is the last one, and when somebody last asked."""
+
+    version: str
+    since: float
+    asked_at: float
 
 
 class Leases:
@@ -16,7 +29,7 @@ class Leases:
         self._identity = identity
         self._lease = lease
         self._clock = clock
-        self._seen: dict[str, tuple[str, float]] = {}
+        self._seen: dict[str, _Watched] = {}
 
     def wait_seconds(self, record: Record) -> float:
         """Return how long to wait before ``record`` may be taken over; 0: now."""
@@ -26,11 +39,19 @@ class Leases:
         now = self._clock()
         version = str(record.obj["metadata"]["resourceVersion"])
         known = self._seen.get(record.name)
-        if known is None or known[0] != version:
-            self._seen[record.name] = (version, now)
+        if known is None or known.version != version:
+            self._drop_unwatched(now)
+            self._seen[record.name] = _Watched(version, now, now)
             return self._lease.seconds
-        return max(0.0, known[1] + self._lease.seconds - now)
+        known.asked_at = now
+        return max(0.0, known.since + self._lease.seconds - now)
 
     def forget(self, name: str) -> None:
         """The record needs no watching any more."""
         self._seen.pop(name, None)
+
+    def _drop_unwatched(self, now: float) -> None:
+        """Most runs of other holders end there, and nobody asks here again."""
+        longest = self._lease.seconds + UNWATCHED_SECONDS
+        for name in [name for name, known in self._seen.items() if now - known.asked_at > longest]:
+            del self._seen[name]

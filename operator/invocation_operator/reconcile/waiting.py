@@ -1,8 +1,11 @@
 """A reconcile that cannot go on now and may later: an engine that does not answer, a Secret that is missing."""
 
+from invocation_operator.cluster.errors import Forbidden
 from invocation_operator.engine import errors
 
 RETRY_SECONDS = 5.0
+FORBIDDEN_SECONDS = 30.0
+"""How soon something is tried again for which the operator had no right: nothing tells of a changed role."""
 
 
 class Waiting(Exception):
@@ -21,8 +24,21 @@ class Waiting(Exception):
         self.stalled = stalled
 
 
-def unreachable(address: str, error: errors.EngineError) -> Waiting:
-    """Return the reason that people see for an engine that cannot be used."""
+def forbidden(error: Forbidden) -> Waiting:
+    """Return the reason that people see when the operator's own rights are too small; the API server names the one."""
+    message = f"the operator may not do what it needs to ({error}); extend its role: helm upgrade --install does."
+    return Waiting("Forbidden", message, retry_seconds=FORBIDDEN_SECONDS)
+
+
+def told(error: errors.EngineError, *, redact: bool) -> str:
+    """Return what people are told of an engine's failure. Its own words may quote keys: ``redact`` leaves them out."""
+    if redact and isinstance(error, errors.Rejected | errors.ServerFault):
+        return f"it answered {error.status} (its words are left out: spec.redactKeys)"
+    return error.message
+
+
+def unreachable(address: str, error: errors.EngineError, *, redact: bool = False) -> Waiting:
+    """Return the reason that people see for an engine that cannot be used; ``redact`` as in ``told``."""
     match error:
         case errors.CertificateInvalid():
             reason, hint = "CertificateInvalid", "check spec.tls and the engine's certificate."
@@ -39,4 +55,4 @@ def unreachable(address: str, error: errors.EngineError) -> Waiting:
             reason, hint = "Throttled", "it is asked again by itself; if that lasts, look at who else asks it."
         case _:
             reason, hint = "EngineFault", "look into the engine's logs."
-    return Waiting(reason, f"the engine at {address} cannot be used: {error.message}; {hint}")
+    return Waiting(reason, f"the engine at {address} cannot be used: {told(error, redact=redact)}; {hint}")

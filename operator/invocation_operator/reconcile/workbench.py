@@ -13,12 +13,15 @@ from dataclasses import dataclass
 import structlog
 
 from invocation_operator.cluster.client import Object
+from invocation_operator.cluster.errors import ClusterError
 from invocation_operator.reconcile.cell import Cell, Key
 
 log = structlog.get_logger(__name__)
 
 ERROR_BACKOFF_SECONDS = 1.0
 ERROR_BACKOFF_LIMIT_SECONDS = 60.0
+CANCEL_SECONDS = 5.0
+"""How long a cancelled task may take to end when the process does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +81,16 @@ class Workbench:
         self._closing = True
         tasks = list(self._tasks.values())
         self.ring_all()
-        if tasks:
-            await asyncio.wait(tasks, timeout=timeout_seconds)
-        for task in tasks:
+        if not tasks:
+            return
+        _, left = await asyncio.wait(tasks, timeout=timeout_seconds)
+        for task in left:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if left:
+            # Bounded: a task that does not heed its cancellation must not keep the process.
+            _, left = await asyncio.wait(left, timeout=CANCEL_SECONDS)
+        if left:
+            log.warning("tasks that do not end are left behind", tasks=sorted(task.get_name() for task in left))
 
     async def _work(self, cell: Cell) -> None:
         # Whatever is logged in this task is about this object.
@@ -96,6 +104,10 @@ class Workbench:
                     outcome: Outcome
                     try:
                         outcome, failures = await self._reconcile(cell), 0
+                    except ClusterError as error:
+                        # The API server away, or rights too small to write a status: known, and told in one line.
+                        outcome, failures = Retry(_backoff(failures)), failures + 1
+                        log.warning("reconcile failed", error=str(error))
                     except Exception:
                         # One object's trouble, also a mistake of ours, must not end the others' tasks.
                         outcome, failures = Retry(_backoff(failures)), failures + 1

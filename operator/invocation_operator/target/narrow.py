@@ -133,8 +133,10 @@ def _retries(target: Target, default_statuses: frozenset[InvocationStatus] | Non
                 yield Problem(f"{prefix}anyOf[{n}].minRetries", message)
     if target.statuses is None and default_statuses == frozenset({InvocationStatus.PAUSED}):
         advice = "this action applies to Paused by default, and the engine keeps no count there; name other statuses"
-        for prefix, leaf in [("", target), *((f"anyOf[{n}].", b) for n, b in enumerate(target.any_of or ()))]:
-            if leaf.min_retries is not None and leaf.statuses is None:
+        parts: list[tuple[str, Leaf]] = [("", target)]
+        parts += ((f"anyOf[{n}].", branch) for n, branch in enumerate(target.any_of or ()))
+        for prefix, part in parts:
+            if part.min_retries is not None and part.statuses is None:
                 yield Problem(f"{prefix}minRetries", advice)
 
 

@@ -1,10 +1,12 @@
 """What the API server's answers, and the lack of them, are called."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kubernetes.aio.client.configuration import Configuration
+from kubernetes.aio.config import ConfigException
 
 from invocation_operator.cluster import errors
 from invocation_operator.cluster.client import KubeClient
@@ -28,8 +30,6 @@ async def failure(status: int, body: bytes) -> errors.ClusterError:
 
 
 def status(message: str, **more: Any) -> bytes:
-    import json
-
     return json.dumps({"kind": "Status", "message": message, **more}).encode()
 
 
@@ -68,13 +68,12 @@ async def test_client_without_its_token_file_may_heal(tmp_path: Path, content: s
         await wire.json(200, {})
 
     def read_again(_: Configuration) -> None:
-        from kubernetes.aio.config import ConfigException
-
         if not token.read_text():
             raise ConfigException("Token file exists but empty.")
 
     async with fake_admin(script) as server:
         configuration = Configuration(host=server.url)
+        configuration.api_key["BearerToken"] = "bearer former"
         configuration.refresh_api_key_hook = read_again
         async with KubeClient(configuration) as client:
             with pytest.raises(errors.ClusterUnavailable, match="credentials"):

@@ -49,7 +49,7 @@ def item(status: S = S.SUSPENDED, *asked: Verb, **fields: Any) -> Item:
     """An item that was asked ``asked`` at second 0, the last of them accepted too."""
     made = Item(0, Planned(ID, BORN, status, "Svc/h"), before=Seen(row(status)), intended_time=BORN)
     made.asks = len(asked)
-    made.done = set(asked)
+    made.done = list(asked)
     made.last = Ask(asked[-1]) if asked else None
     for name, value in fields.items():
         setattr(made, name, value)
@@ -167,6 +167,7 @@ BEFORE, IN_TIME, LATE = 0.1, 8.0, 301.0
 ESCALATING = {"escalation": {"killAfter": "5s"}}
 REPEATING = {"verification": {"repeat": "WhenUnchanged", "repeatAfter": "5s"}}
 MOVING = {"resume": {"deployment": "Latest"}}
+ON_OLD = Seen(row(S.PAUSED, pinned_deployment_id="dp_old"))
 
 
 @pytest.mark.parametrize(
@@ -409,7 +410,7 @@ MOVING = {"resume": {"deployment": "Latest"}}
         (
             "Resume",
             MOVING,
-            item(S.PAUSED, Verb.RESUME),
+            item(S.PAUSED, Verb.RESUME, before=ON_OLD),
             Seen(row(S.RUNNING, pinned_deployment_id="dp_old")),
             BEFORE,
             None,  # it runs, and not yet where it should
@@ -417,7 +418,23 @@ MOVING = {"resume": {"deployment": "Latest"}}
         (
             "Resume",
             MOVING,
-            item(S.PAUSED, Verb.RESUME),
+            item(S.PAUSED, Verb.RESUME, before=ON_OLD),
+            Seen(row(S.RUNNING, pinned_deployment_id="dp_newer")),
+            BEFORE,
+            Settled(Outcome.EFFECTIVE, "Running"),  # deployed after the run had started: that is the latest now
+        ),
+        (
+            "Resume",
+            {"resume": {"deployment": "dp_new"}},
+            item(S.PAUSED, Verb.RESUME, before=ON_OLD),
+            Seen(row(S.RUNNING, pinned_deployment_id="dp_newer")),
+            BEFORE,
+            None,  # the one that was named, and no other
+        ),
+        (
+            "Resume",
+            MOVING,
+            item(S.PAUSED, Verb.RESUME, before=ON_OLD),
             Seen(row(S.RUNNING, pinned_deployment_id="dp_old")),
             LATE,
             Settled(Outcome.NO_OP, "StillRunning"),
@@ -575,6 +592,7 @@ def test_operation_refused_after_its_own_pause_says_that_it_left_it_paused() -> 
         (item(S.BACKING_OFF), False),  # nothing was done yet
         (item(S.BACKING_OFF, Verb.PAUSE), True),  # nobody wants to find it paused
         (item(S.BACKING_OFF, Verb.PAUSE, Verb.RESUME), False),
+        (item(S.BACKING_OFF, Verb.PAUSE, Verb.RESUME, Verb.PAUSE), True),  # it had to be paused once more
         (item(S.PAUSED, Verb.RESUME), False),
     ],
 )

@@ -47,7 +47,7 @@ class FakeKube:
         """Create or replace a RestateCloudEnvironment."""
         return self.put(CLOUD_ENVIRONMENTS, None, name, spec=spec)
 
-    async def get(self, resource: Resource, namespace: str | None, name: str) -> Object:
+    async def get(self, resource: Resource, namespace: str | None, name: str, *, metadata_only: bool = False) -> Object:
         key = (resource.plural, namespace, name)
         self.asked.append(key)
         if resource.plural in self.forbidden:

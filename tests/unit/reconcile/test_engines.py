@@ -1,14 +1,16 @@
 """What RestateEngines that lead to one engine share, and how changes of them are taken in."""
 
+import gc
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 
 import pytest
 
 from invocation_operator.api.v1alpha1.base import EngineRef
 from invocation_operator.cluster.client import KubeClient
-from invocation_operator.reconcile.engines import PROBE_SECONDS, Engines, Resolved
+from invocation_operator.reconcile.engines import PROBE_SECONDS, Engines
+from invocation_operator.reconcile.station import Resolved
 from invocation_operator.reconcile.waiting import Waiting
 from tests.unit.engine.fake_admin import Asked, FakeAdmin, Wire, fake_admin
 from tests.unit.reconcile.fake_kube import FakeKube
@@ -304,3 +306,28 @@ async def test_engine_that_is_missing_is_named_with_what_to_do() -> None:
         assert caught.value.reason == "EngineNotFound"
         assert "shop" in caught.value.message
         assert "operator-system" in caught.value.message
+
+
+async def test_operator_without_the_rights_to_look_says_which() -> None:
+    async with a_house() as (house, admin):
+        house.define("shop", url=admin.url, allowedNamespaces={"from": "Selector", "selector": {"matchLabels": {}}})
+        for missing in ("namespaces", "restateengines"):
+            house.kube.forbidden = {missing}
+            with pytest.raises(Waiting, match=missing) as caught:
+                await house.resolve("other", of="shop")
+            assert caught.value.reason == "Forbidden"
+
+
+async def test_engines_that_are_gone_leave_nothing_behind() -> None:
+    async with a_house() as (house, admin):
+        for number in range(50):
+            made = house.define("shop", f"e{number}", url=f"{admin.url}/{number}", suspend=True)
+            with suppress(Waiting):
+                await house.resolve("shop", f"e{number}")
+            newer = made["metadata"] | {"resourceVersion": str(int(made["metadata"]["resourceVersion"]) + 1)}
+            house.engines.observe(made | {"metadata": newer}, deleted=True)
+            assert not house.engines.observe(made, deleted=False), "an older version comes late"
+            house.now += 60.0
+        gc.collect()
+        assert dict(house.engines._budgets) == {}
+        assert len(house.engines._versions) == len(house.engines._gone) <= 12

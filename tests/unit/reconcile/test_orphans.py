@@ -16,9 +16,6 @@ from tests.unit.reconcile.fake_kube import FakeKube
 
 
 class Keeper(FakeKube):
-    async def get(self, resource: Any, namespace: str | None, name: str, *, metadata_only: bool = False) -> Object:
-        return await super().get(resource, namespace, name)
-
     async def replace_status(self, resource: Any, namespace: str, name: str, body: Object) -> Object:
         return self.put(resource, namespace, name, spec=body["spec"], status=body["status"])
 

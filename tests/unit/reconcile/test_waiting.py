@@ -26,3 +26,20 @@ def test_unreachable_names_the_reason_and_what_to_do(error: errors.EngineError, 
     assert "engine.example:9070" in waiting.message
     assert error.message in waiting.message
     assert hint in waiting.message
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (errors.ServerFault("key 'alice' overflowed", status=500), "it answered 500"),
+        (errors.Rejected("key 'alice' is odd", status=400), "it answered 400"),
+        (errors.Unreachable("connection refused", sent=False), "connection refused"),
+    ],
+)
+def test_unreachable_keeps_the_engines_own_words_out_where_keys_are_redacted(
+    error: errors.EngineError, shown: str
+) -> None:
+    waiting = unreachable("engine.example:9070", error, redact=True)
+    assert shown in waiting.message
+    assert "alice" not in waiting.message
+    assert error.message in unreachable("engine.example:9070", error).message

@@ -3,12 +3,15 @@
 import asyncio
 import itertools
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
+from invocation_operator.cluster.errors import ClusterUnavailable, Forbidden
 from invocation_operator.reconcile.cell import Cell
-from invocation_operator.reconcile.workbench import Done, Outcome, Retry, Workbench
+from invocation_operator.reconcile.workbench import CANCEL_SECONDS, Done, Outcome, Retry, Workbench
 from tests.unit.reconcile import virtual_time
 
 
@@ -214,5 +217,38 @@ def test_closing_cancels_what_does_not_end_in_time() -> None:
         await made.close(10)
         assert made.active == 0
         assert asyncio.get_running_loop().time() == pytest.approx(11)
+
+    virtual_time.run(play())
+
+
+def test_closing_does_not_wait_for_ever_for_a_task_that_heeds_no_cancellation() -> None:
+    async def play() -> None:
+        async def deaf(_: Cell) -> Outcome:
+            for _again in range(3):
+                with suppress(asyncio.CancelledError):
+                    await asyncio.sleep(60)
+            return Done()
+
+        made = Workbench("Thing", deaf, lambda _: True)
+        made.observe(thing())
+        await asyncio.sleep(1)
+        await made.close(10)
+        assert asyncio.get_running_loop().time() == pytest.approx(11 + CANCEL_SECONDS)
+        await idle(made)
+
+    virtual_time.run(play())
+
+
+def test_trouble_with_the_api_server_is_told_without_a_traceback() -> None:
+    async def play() -> None:
+        story = Story(ClusterUnavailable("no answer"), Forbidden("403"), Done())
+        made = bench(story)
+        with capture_logs() as logs:
+            made.observe(thing())
+            await idle(made)
+        assert [(line["log_level"], line["error"], "exc_info" in line) for line in logs] == [
+            ("warning", "no answer", False),
+            ("warning", "403", False),
+        ]
 
     virtual_time.run(play())

@@ -130,8 +130,8 @@ class Item:
     lost: bool = False
     """The answer to the last call is missing: it may or may not have been carried out."""
     new_id: str | None = None
-    done: set[Verb] = field(default_factory=set)
-    """Calls that the engine accepted."""
+    done: list[Verb] = field(default_factory=list)
+    """Calls that the engine accepted, in their order."""
 
 
 @dataclass(frozen=True, slots=True)

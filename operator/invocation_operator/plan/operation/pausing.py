@@ -152,7 +152,7 @@ class Resume:
         pausing = self._perhaps_pausing(item) if item.last is None else item.last.verb is Verb.PAUSE
         if row.status is S.COMPLETED:
             return skipped("Completed") if pausing else Settled(Outcome.EFFECTIVE, "Completed")
-        if not pausing and self._pinned(row) and moved(item, seen):
+        if not pausing and self._pinned(item, row) and moved(item, seen):
             return Settled(Outcome.EFFECTIVE, _where(item, row))
         if expired(item, now, self.timing.timeout):
             if self._paused_by_us(item) and row.status is S.PAUSED:
@@ -166,11 +166,15 @@ class Resume:
     def _resume(self) -> Ask:
         return Ask(Verb.RESUME, deployment=self.deployment)
 
-    def _pinned(self, row: InvocationRow) -> bool:
+    def _pinned(self, item: Item, row: InvocationRow) -> bool:
         if self.deployment != "latest":
             return row.pinned_deployment_id == self.deployment
         wanted = (self.latest or {}).get(row.service)
-        return wanted is None or row.pinned_deployment_id == wanted
+        if wanted is None or row.pinned_deployment_id == wanted:
+            return True
+        # Another one may have become the latest since the run started: what the resume itself has changed is it.
+        before = item.before.row if item.before is not None else None
+        return before is not None and row.pinned_deployment_id not in (None, before.pinned_deployment_id)
 
     def _again(self, item: Item, now: float) -> bool:
         wait = self.timing.settle_lost_after if item.lost else self.timing.ask_again_after
@@ -181,8 +185,9 @@ class Resume:
         return self.deployment is not None and item.last is None and item.planned.status is S.BACKING_OFF
 
     def _paused_by_us(self, item: Item) -> bool:
-        paused = Verb.PAUSE in item.done or (item.lost and self._perhaps_pausing(item))
-        return paused and Verb.RESUME not in item.done
+        if item.done:
+            return item.done[-1] is Verb.PAUSE
+        return item.lost and self._perhaps_pausing(item)
 
 
 def _pause_again(item: Item, row: InvocationRow, now: float, timing: Timing) -> bool:
