@@ -14,9 +14,12 @@ from typing import Any
 import kopf
 import structlog
 from aiohttp import web
+from kopf._cogs.structs.references import Insights  # the type of a public option
 from kubernetes.aio.client.configuration import Configuration
 
 from invocation_operator import __version__
+from invocation_operator.api.v1alpha1.action import ACTION_KIND
+from invocation_operator.api.v1alpha1.engine import ENGINE_KIND
 from invocation_operator.cluster.client import KubeClient, load_configuration
 from invocation_operator.cluster.errors import ClusterError, ClusterUnavailable, Forbidden
 from invocation_operator.cluster.events import EventRecorder
@@ -172,12 +175,15 @@ async def _live(
     stop = asyncio.Event()
     background = [asyncio.create_task(house.events.run()), asyncio.create_task(house.orphans.run())]
     _log_in_with(configuration, house.registry)
-    watching = asyncio.create_task(_watch(settings, house, shutdown, ready, stop))
+    insights = Insights()
+    watching = asyncio.create_task(_watch(settings, house, shutdown, insights, stop))
     waiting = asyncio.create_task(shutdown.event.wait())
-    starting = asyncio.create_task(ready.wait())
+    starting = asyncio.create_task(_started(insights))
     try:
-        await asyncio.wait({watching, starting}, return_when=asyncio.FIRST_COMPLETED)
-        if not watching.done():
+        await asyncio.wait({watching, starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            ready.set()
             log.info("ready")
         await asyncio.wait({watching, waiting}, return_when=asyncio.FIRST_COMPLETED)
         log.info("stopping", active=house.action_bench.active)
@@ -186,6 +192,8 @@ async def _live(
         ready.clear()
         shutdown.event.set()
         await _hand_over(settings, house, shutdown)
+        # kopf leaves tasks behind whose requests its end cut off; what matters of them is known by now.
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
         stop.set()
         await asyncio.wait({watching}, timeout=10.0)
         await _end(watching, waiting, starting, *background)
@@ -193,9 +201,7 @@ async def _live(
         _explain(watching)
 
 
-async def _watch(
-    settings: Settings, house: House, shutdown: Shutdown, ready: asyncio.Event, stop: asyncio.Event
-) -> None:
+async def _watch(settings: Settings, house: House, shutdown: Shutdown, insights: Insights, stop: asyncio.Event) -> None:
     """Run kopf's watches, which stop by ``stop`` only and not by a signal: the runs hand over first."""
     ignored = asyncio.all_tasks()
     tasks = await kopf.spawn_tasks(
@@ -204,11 +210,24 @@ async def _watch(
         standalone=True,
         clusterwide=not settings.namespaces,
         namespaces=list(settings.namespaces),
-        ready_flag=ready,
+        insights=insights,
         stop_flag=stop,
     )
     shutdown.listen()
     await kopf.run_tasks(tasks, ignored=ignored)
+
+
+async def _started(insights: Insights) -> None:
+    """Wait until kopf knows what to watch.
+
+    It looks once and watches what it sees; one of several API servers may not show kinds yet that another one does, and
+    an operator that misses them would wait for ever for objects that nobody tells it of. Raises ``ClusterError``.
+    """
+    await insights.ready_resources.wait()
+    await insights.ready_namespaces.wait()
+    missing = sorted({ACTION_KIND.plural, ENGINE_KIND.plural} - {found.plural for found in insights.watched_resources})
+    if missing:
+        raise ClusterError(f"the API server does not show {', '.join(missing)} yet; another start will find them")
 
 
 async def _hand_over(settings: Settings, house: House, shutdown: Shutdown) -> None:
@@ -228,7 +247,9 @@ async def _hand_over(settings: Settings, house: House, shutdown: Shutdown) -> No
 def _explain(watching: asyncio.Task[None]) -> None:
     """The watches ended by themselves. Without them nothing is seen, so the process ends and is started again."""
     error = None if watching.cancelled() else watching.exception()
-    raise ClusterError(f"the watches ended: {error or 'without a word'}") from error
+    # kopf's errors of the API server carry its whole reply beside the message.
+    why = getattr(error, "message", None) or error or "without a word"
+    raise ClusterError(f"the watches ended: {why}") from error
 
 
 async def _end(*tasks: asyncio.Task[Any]) -> None:

@@ -65,6 +65,7 @@ async def test_client_reads_services_and_deployments(client: EngineClient, runni
     assert workflow.workflow_completion_retention is not None
     assert {handler.name: handler.ty for handler in workflow.handlers} == {"run": "Workflow", "wf_query": "Shared"}
     assert services["LabSvc"].workflow_completion_retention is None
+    assert await client.deployments_of_services() == {name: one.deployment_id for name, one in services.items()}
     deployments = {deployment.id: deployment for deployment in await client.deployments()}
     assert ("LabSvc", services["LabSvc"].revision) in deployments[services["LabSvc"].deployment_id].services
     with pytest.raises(errors.NotFound, match="nosuch"):

@@ -14,7 +14,8 @@ import pytest
 from e2e.rig import ControlPlane, operator_process, toolchain
 from e2e.rig.process import Child, free_ports
 
-PATIENCE = 60
+PATIENCE = 240
+"""Seconds; kopf tries a request that fails for a minute and a half before it gives up."""
 ROOT = "/apis/ops.restate.dev/v1alpha1"
 ENGINES = "restateengines.ops.restate.dev"
 

@@ -6,9 +6,11 @@ import signal
 from collections.abc import Iterator
 from typing import Any, cast
 
+import kopf
 import pytest
 
 from invocation_operator import app
+from invocation_operator.api.v1alpha1.base import GROUP, VERSION
 from invocation_operator.cluster.errors import ClusterError
 from invocation_operator.reconcile.cell import Cell
 from invocation_operator.reconcile.workbench import Done, Outcome, Workbench
@@ -112,3 +114,26 @@ async def test_app_watches_that_end_are_explained() -> None:
     await finished
     with pytest.raises(ClusterError, match="the watches ended: without a word"):
         app._explain(finished)
+
+
+@pytest.mark.parametrize(
+    ("seen", "missing"),
+    [
+        (["invocationactions", "restateengines"], ""),
+        (["invocationactions"], "restateengines"),
+        ([], "invocationactions, restateengines"),
+    ],
+)
+async def test_app_is_not_ready_when_kopf_did_not_find_a_kind(seen: list[str], missing: str) -> None:
+    insights = app.Insights()
+    insights.watched_resources.update(kopf.Resource(GROUP, VERSION, plural) for plural in seen)
+    starting = asyncio.create_task(app._started(insights))
+    insights.ready_resources.set()
+    await asyncio.sleep(0)
+    assert not starting.done(), "namespaces are not known yet"
+    insights.ready_namespaces.set()
+    if missing:
+        with pytest.raises(ClusterError, match=f"does not show {missing} yet"):
+            await starting
+    else:
+        await starting

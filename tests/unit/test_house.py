@@ -121,6 +121,12 @@ def test_house_requirements_name_what_the_project_asks_for(file: str, wanted: li
     assert direct == {requirement(one) for one in wanted}, "run `make lock`"
 
 
+def test_house_test_files_have_names_of_their_own() -> None:
+    """Directories of tests are no packages: two files of one name cannot be collected in one run."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
+
+
 def test_house_readme_names_both_commands() -> None:
     text = (ROOT / "README.md").read_text()
     assert "make demo" in text

@@ -211,6 +211,13 @@ class EngineClient:
         """``GET /services``: all services at their active revision."""
         return [_service(item) for item in _objects(await self._get("services"), "services")]
 
+    async def deployments_of_services(self) -> dict[str, str]:
+        """Every service and the deployment that its new invocations go to: two columns, where ``services`` brings
+        whole schemas, which can be larger than what is taken of an answer.
+        """
+        rows = await self.rows("select name, deployment_id from sys_service")
+        return {_text(row, "name"): _text(row, "deployment_id") for row in rows}
+
     async def service(self, name: str) -> Service:
         """``GET /services/{name}``. Raises NotFound."""
         return _service(await self._get("services", name))

@@ -6,9 +6,10 @@ shown in status, hashed, and written before anything is touched.
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 from invocation_operator.api.v1alpha1.action import (
@@ -30,6 +31,9 @@ from invocation_operator.target.row import InvocationRow
 SAMPLE = 10
 SERVICES_SHOWN = 20
 WARNINGS_SHOWN = 10
+STATUSES_SHOWN = 8
+LABELS_SHARED = 10_000
+"""Different labels that are kept once and not with each invocation; keys can make all of them different."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,7 @@ class Plan:
     by_service: Counter[str]
     by_status: Counter[InvocationStatus]
     named: list[Result]
-    excluded_by_status: Counter[InvocationStatus]
+    excluded_by_status: Counter[str]
     cascade: Cascade | None
     warnings: list[str]
     time: datetime
@@ -56,9 +60,10 @@ class Plan:
         """Planned invocations and their living descendants: what the ceilings count."""
         return self.total + (self.cascade.total if self.cascade else 0)
 
-    def identities(self) -> list[tuple[str, str]]:
-        """Return ``(id, created_at)`` of the set, for the hash."""
-        return [(t.id, t.created_at.isoformat()) for t in self.targets]
+    def identities(self) -> Iterator[tuple[str, str]]:
+        """Yield ``(id, created_at)`` of the set in the order of the ids, for the hash."""
+        for target in sorted(self.targets, key=attrgetter("id")):
+            yield target.id, target.created_at.isoformat()
 
     def status(self) -> PlanStatus:
         """Return what status shows of the plan."""
@@ -67,7 +72,7 @@ class Plan:
             total=self.total,
             by_service=counts(self.by_service, SERVICES_SHOWN) or None,
             by_status=counts(self.by_status) or None,
-            excluded_by_status=counts(self.excluded_by_status) or None,
+            excluded_by_status=counts(self.excluded_by_status, STATUSES_SHOWN) or None,
             cascade=self.cascade,
             warnings=[w[:1024] for w in self.warnings[:WARNINGS_SHOWN]] or None,
             sample=[
@@ -89,10 +94,15 @@ class PlanBuilder:
     by_service: Counter[str] = field(default_factory=Counter)
     by_status: Counter[InvocationStatus] = field(default_factory=Counter)
     named: list[Result] = field(default_factory=list)
+    _labels: dict[str, str] = field(default_factory=dict)
 
     def add(self, row: InvocationRow) -> None:
         """Plan the invocation of ``row``."""
         name = label(row.service, row.handler, row.key, redact_key=self.redact_keys)
+        if name in self._labels:
+            name = self._labels[name]
+        elif len(self._labels) < LABELS_SHARED:
+            self._labels[name] = name
         self.targets.append(Planned(row.id, row.created_at, row.status, name))
         self.by_service[row.service] += 1
         self.by_status[row.status] += 1
@@ -108,6 +118,10 @@ class PlanBuilder:
         error = "the engine knows no such invocation (it may have been purged or have expired)"
         self.named.append(Result(id=invocation_id, outcome=Outcome.FAILED, reason="NotFound", error=error))
 
+    def unreadable(self, invocation_id: str) -> None:
+        """A named id whose row cannot be read, as in a status that only a newer engine knows: skipped."""
+        self.named.append(Result(id=invocation_id, outcome=Outcome.SKIPPED, reason="UnknownStatus"))
+
     def unfit(self, row: InvocationRow, reason: str) -> None:
         """A named id that exists and does not apply: skipped with its reason."""
         name = label(row.service, row.handler, row.key, redact_key=self.redact_keys)
@@ -117,12 +131,14 @@ class PlanBuilder:
         self,
         *,
         time: datetime,
-        excluded_by_status: Mapping[InvocationStatus, int],
+        excluded_by_status: Mapping[str, int],
         cascade: Cascade | None,
-        services: Mapping[str, Iterable[str]] | None,
+        services: Mapping[str, Iterable[str] | None] | None,
     ) -> Plan:
-        """Return the plan. ``services`` maps the engine's services to their handlers, for hints on unknown names."""
-        excluded = Counter({s: n for s, n in excluded_by_status.items() if n})
+        """Return the plan. ``services`` maps the engine's services to their handlers, for hints on unknown names; None
+        for what is not known.
+        """
+        excluded = Counter({str(s): n for s, n in excluded_by_status.items() if n})
         warnings = _warnings(self.spec, self.by_status, cascade)
         if services is not None:
             warnings += unknown_names(self.spec.target, services)
@@ -141,15 +157,19 @@ def every_leaf(target: Target) -> list[Leaf]:
     return [target, *(target.any_of or ()), *excluded]
 
 
-def unknown_names(target: Target, services: Mapping[str, Iterable[str]]) -> list[str]:
-    """Return a warning for each service and handler that the engine does not have, with the nearest names."""
+def unknown_names(target: Target, services: Mapping[str, Iterable[str] | None]) -> list[str]:
+    """Return a warning for each service and handler that the engine does not have, with the nearest names.
+
+    Nothing is said of handlers when those of a service are not known (None).
+    """
     warnings: dict[str, None] = {}
-    handlers = {handler for names in services.values() for handler in names}
+    handlers = {handler for names in services.values() for handler in names or ()}
+    all_known = None not in services.values()
     for leaf in every_leaf(target):
         for pattern in leaf.services or ():
             if not any(matches(pattern, name) for name in services):
                 warnings[_unknown("service", pattern, services)] = None
-        for pattern in leaf.handlers or ():
+        for pattern in (leaf.handlers or ()) if all_known else ():
             if not any(matches(pattern, name) for name in handlers):
                 warnings[_unknown("handler", pattern, handlers)] = None
     return list(warnings)

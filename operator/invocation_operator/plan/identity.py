@@ -7,6 +7,7 @@ name; it must never change for specifications that exist.
 
 import hashlib
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -78,11 +79,16 @@ def record_name(spec: ActionSpec, *, engine: str, namespace: str, name: str, uid
     return f"iact-{digest[:48]}"
 
 
-def plan_hash(engine: str, form: dict[str, Any], identities: list[tuple[str, str]]) -> str:
+def plan_hash(engine: str, form: dict[str, Any], identities: Iterable[tuple[str, str]]) -> str:
     """Return the hash that binds engine, canonical specification and the planned ``(id, created_at)`` pairs."""
+    return plan_hash_of_sorted(engine, form, sorted(identities))
+
+
+def plan_hash_of_sorted(engine: str, form: dict[str, Any], identities: Iterable[tuple[str, str]]) -> str:
+    """As ``plan_hash``, of pairs that come in their order, and no two with one id: a million of them need no memory."""
     digest = hashlib.sha256()
     digest.update(f"{HASH_VERSION}\n{engine}\n{canonical_json(form)}\n".encode())
-    for invocation_id, created_at in sorted(identities):
+    for invocation_id, created_at in identities:
         digest.update(f"{invocation_id} {created_at}\n".encode())
     return f"sha256:{digest.hexdigest()[:48]}"
 

@@ -11,6 +11,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from invocation_operator.engine.client import EngineClient
+from invocation_operator.engine.errors import reading
 from invocation_operator.target.sql import literal
 
 EDGES = 200_000
@@ -36,6 +37,8 @@ async def descendants(client: EngineClient, roots: Iterable[str], *, awaited_onl
     ``awaited_only`` follows awaited calls alone. Raises the engine client's errors.
     """
     edges, truncated = await _edges(client)
+    if not edges:
+        return Reach(truncated=truncated)
     first = set(roots)
     reached, parents = _walk(edges, first, frozenset())
     if awaited_only and parents:
@@ -54,7 +57,8 @@ async def _edges(client: EngineClient) -> tuple[Edges, bool]:
     async with aclosing(client.query(statement)) as rows:
         async for row in rows:
             found += 1
-            children[row["invoked_by_id"]].append((row["id"], row["target_service_name"]))
+            with reading("descendants"):
+                children[row["invoked_by_id"]].append((row["id"], row.get("target_service_name", "")))
     return children, found > EDGES
 
 
@@ -62,7 +66,7 @@ def _walk(edges: Edges, roots: Collection[str], but: Collection[str]) -> tuple[C
     """Return the descendants by service, and the parents among roots and descendants."""
     by_service: Counter[str] = Counter()
     parents: list[str] = []
-    seen, waiting = set(roots), list(roots)
+    seen, waiting = set(roots), [root for root in roots if root in edges]
     while waiting:
         parent = waiting.pop()
         if parent in edges:
@@ -83,8 +87,10 @@ async def _sent_one_way(client: EngineClient, parents: Sequence[str]) -> set[str
             "select entry_lite_json as entry from sys_journal "
             f"where entry_type = 'Command: OneWayCall' and id in ({listed})"
         )
-        for row in await client.rows(statement):
-            sent |= set(_invocation_ids(json.loads(row["entry"])))
+        rows = await client.rows(statement)
+        with reading("one-way calls"):
+            for row in rows:
+                sent |= set(_invocation_ids(json.loads(row["entry"])))
     return sent
 
 

@@ -5,14 +5,15 @@ Nothing is touched here. The set is bounded while it streams: one invocation mor
 
 import asyncio
 from collections.abc import Container, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from invocation_operator.api.v1alpha1.action import ActionSpec, Cascade
 from invocation_operator.api.v1alpha1.engine import Operation
-from invocation_operator.api.v1alpha1.target import InvocationStatus
+from invocation_operator.engine import errors
 from invocation_operator.engine.client import EngineClient
+from invocation_operator.engine.rows import Row
 from invocation_operator.plan import identity
 from invocation_operator.plan import refusal as r
 from invocation_operator.plan.build import Plan, PlanBuilder, counts, every_leaf
@@ -23,12 +24,16 @@ from invocation_operator.reconcile.cascade import descendants
 from invocation_operator.reconcile.station import Resolved
 from invocation_operator.target.freeze import FrozenTarget, freeze
 from invocation_operator.target.narrow import problems
-from invocation_operator.target.row import InvocationRow, row_from_json
+from invocation_operator.target.row import InvocationRow, MalformedRow, row_from_json
 from invocation_operator.target.sql import UnsupportedFilter, count_by_status, select, select_ids
 from invocation_operator.target.vocabulary import STATUS
 from invocation_operator.values.ids import is_invocation_id
 
 SERVICES_SHOWN = 20
+SPECIFICATION_LIMIT = 262_144
+"""Characters of a canonical specification that a record takes."""
+HASHED_AT_ONCE = 20_000
+"""Planned invocations that are hashed without giving way to anything else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,13 @@ def check_target(spec: ActionSpec) -> Refusal | None:
 
     The CRD's own rules say the same at admission; an object may have come in under older ones.
     """
+    length = len(identity.canonical_json(identity.canonical_spec(spec)))
+    if length > SPECIFICATION_LIMIT:
+        message = (
+            f"the specification has {length} characters in its canonical form, and its record takes "
+            f"{SPECIFICATION_LIMIT}; divide it into several actions."
+        )
+        return Refusal(r.INVALID_SPEC, message)
     found = problems(spec.target, with_statuses(spec.target, spec.action)[1])
     if found:
         return Refusal(r.INVALID_SPEC, "; ".join(problem.message for problem in found[:5]))
@@ -72,14 +84,14 @@ async def make_plan(
     client = resolved.station.client
     try:
         statement = select(frozen, scopes_supported=scopes)
-        excluded, services, _ = await asyncio.gather(
+        excluded, services, cut = await asyncio.gather(
             _excluded(client, frozen, scopes=scopes),
             _services(client, spec),
             _collect(client, frozen, builder, spec.limits.max_targets, only, scopes=scopes),
         )
     except UnsupportedFilter as error:
         return Refusal(r.UNSUPPORTED_FILTER, str(error))
-    if len(builder.targets) > spec.limits.max_targets:
+    if cut or len(builder.targets) > spec.limits.max_targets:
         return await _too_many(client, frozen, spec, scopes=scopes)
     cascade, reached = await _cascade(client, spec, builder)
     plan = builder.finish(time=now, excluded_by_status=excluded, cascade=cascade, services=services)
@@ -94,8 +106,15 @@ async def make_plan(
     )
     if refused is not None:
         return refused
-    digest = identity.plan_hash(resolved.name, identity.canonical_spec(spec), plan.identities())
-    return Planning(replace(plan, hash=digest), statement, reached)
+    return Planning(replace(plan, hash=await _hash(resolved.name, spec, plan)), statement, reached)
+
+
+async def _hash(engine: str, spec: ActionSpec, plan: Plan) -> str:
+    form = identity.canonical_spec(spec)
+    if plan.total <= HASHED_AT_ONCE:
+        return identity.plan_hash_of_sorted(engine, form, plan.identities())
+    # A million take a second, in which runs must be renewed.
+    return await asyncio.to_thread(identity.plan_hash_of_sorted, engine, form, plan.identities())
 
 
 async def _collect(
@@ -106,18 +125,35 @@ async def _collect(
     only: Container[tuple[str, datetime]] | None,
     *,
     scopes: bool,
-) -> None:
+) -> bool:
+    """Plan what matches; True when there are more rows than may be planned."""
     if frozen.ids:
         await _collect_named(client, frozen, builder, only, scopes=scopes)
-        return
+        return False
     # What was previewed must not be pushed out of the target's limit by what came later.
     bounded = replace(frozen, limit=None) if only is not None else frozen
     limit = None if only is not None else most + 1
+    # The engine reads its partitions one after the other: what changes meanwhile may come twice.
+    total, last, before = 0, "", set[str]()
     async with aclosing(client.query(select(bounded, scopes_supported=scopes, limit=limit))) as rows:
         async for found in rows:
-            row = row_from_json(found)
+            total += 1
+            row = _read(found)
+            if row.id == last or row.id in before:
+                continue
+            last = row.id
+            if bounded.oldest_first:
+                before.add(last)
             if only is None or (row.id, row.created_at) in only:
                 builder.add(row)
+    return limit is not None and total >= limit
+
+
+def _read(found: Row) -> InvocationRow:
+    try:
+        return row_from_json(found)
+    except MalformedRow as error:
+        raise errors.BadReply(str(error)) from error
 
 
 async def _collect_named(
@@ -131,22 +167,27 @@ async def _collect_named(
     """Named ids answer one by one: malformed and unknown ones fail alone, those that do not apply are skipped."""
     ids = frozen.ids or ()
     valid = [id_ for id_ in ids if is_invocation_id(id_)]
-    existing, fitting = {}, []
+    existing: dict[str, InvocationRow | None] = {}
+    fitting: list[InvocationRow] = []
     if valid:
         every, matching = await asyncio.gather(
             client.rows(select_ids(valid, scopes_supported=scopes)),
             client.rows(select(replace(frozen, limit=None), scopes_supported=scopes)),
         )
-        existing = {row.id: row for row in map(row_from_json, every)}
-        fitting = [row_from_json(row) for row in matching]
+        existing = dict(map(_named, every))
+        fitting = list({row.id: row for row in map(_read, matching)}.values())
     chosen = {row.id: row for row in fitting[: frozen.limit]}
     for id_ in ids:
         row = existing.get(id_)
         if not is_invocation_id(id_):
             builder.invalid(id_)
-        elif row is None and id_ not in chosen:
+        elif id_ in chosen:
+            continue
+        elif id_ not in existing:
             builder.unknown(id_)
-        elif row is not None and id_ not in chosen:
+        elif row is None:
+            builder.unreadable(id_)
+        else:
             builder.unfit(row, _misfit(row, frozen, {r.id for r in fitting}))
     for row in chosen.values():
         if only is None or (row.id, row.created_at) in only:
@@ -155,13 +196,24 @@ async def _collect_named(
             builder.unfit(row, "NotInPreview")
 
 
+def _named(found: Row) -> tuple[str, InvocationRow | None]:
+    """One that cannot be read (in a status of a newer engine) must not keep the others."""
+    try:
+        row = row_from_json(found)
+    except MalformedRow as error:
+        if not isinstance(found.get("id"), str):
+            raise errors.BadReply(str(error)) from error
+        return found["id"], None
+    return row.id, row
+
+
 def _misfit(row: InvocationRow, frozen: FrozenTarget, fitting: set[str]) -> str:
     if row.status not in frozen.statuses:
         return row.status.value
     return "BeyondLimit" if row.id in fitting else "FilterMismatch"
 
 
-async def _excluded(client: EngineClient, frozen: FrozenTarget, *, scopes: bool) -> Mapping[InvocationStatus, int]:
+async def _excluded(client: EngineClient, frozen: FrozenTarget, *, scopes: bool) -> Mapping[str, int]:
     """What the default statuses leave out; nothing when the statuses were given or the ids named."""
     if not frozen.statuses_were_defaulted or frozen.ids:
         return {}
@@ -169,16 +221,26 @@ async def _excluded(client: EngineClient, frozen: FrozenTarget, *, scopes: bool)
     return {status: total for status, total in found.items() if status not in frozen.statuses}
 
 
-async def _by_status(client: EngineClient, frozen: FrozenTarget, *, scopes: bool) -> dict[InvocationStatus, int]:
+async def _by_status(client: EngineClient, frozen: FrozenTarget, *, scopes: bool) -> dict[str, int]:
+    """Counts by status; one that only a newer engine knows keeps the engine's word."""
     rows = await client.rows(count_by_status(frozen, scopes_supported=scopes))
-    return {STATUS[row["status"]]: int(row["count"]) for row in rows}
+    with errors.reading("counts"):
+        return {STATUS.get(row["status"], str(row["status"])): int(row["count"]) for row in rows}
 
 
-async def _services(client: EngineClient, spec: ActionSpec) -> Mapping[str, list[str]] | None:
-    """Services and their handlers, when the target names any, for hints on names that the engine does not have."""
-    if not any(leaf.services or leaf.handlers for leaf in every_leaf(spec.target)):
-        return None
-    return {service.name: [handler.name for handler in service.handlers] for service in await client.services()}
+async def _services(client: EngineClient, spec: ActionSpec) -> Mapping[str, list[str] | None] | None:
+    """Services and their handlers, when the target names any, for hints on names that the engine does not have.
+
+    None for what cannot be had: of many services their schemas may be more than is taken of an answer.
+    """
+    leaves = every_leaf(spec.target)
+    with suppress(errors.EngineError):
+        if any(leaf.handlers for leaf in leaves):
+            return {service.name: [handler.name for handler in service.handlers] for service in await client.services()}
+    with suppress(errors.EngineError):
+        if any(leaf.services for leaf in leaves):
+            return dict.fromkeys(await client.deployments_of_services())
+    return None
 
 
 async def _too_many(client: EngineClient, frozen: FrozenTarget, spec: ActionSpec, *, scopes: bool) -> Refusal:
@@ -198,7 +260,7 @@ async def _cascade(
         return None, frozenset()
     # An escalation kills, and a kill takes one-way calls with it.
     awaited_only = Operation.KILL not in caused_operations(spec)
-    reach = await descendants(client, [t.id for t in builder.targets], awaited_only=awaited_only)
+    reach = await descendants(client, (t.id for t in builder.targets), awaited_only=awaited_only)
     cascade = Cascade(
         total=sum(reach.by_service.values()),
         by_service=counts(reach.by_service, SERVICES_SHOWN) or None,

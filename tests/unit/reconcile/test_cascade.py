@@ -1,0 +1,65 @@
+"""Descendants, from rows and journal entries in any state."""
+
+from collections.abc import AsyncIterator
+from typing import cast
+
+import pytest
+
+from invocation_operator.engine.client import EngineClient
+from invocation_operator.engine.errors import BadReply
+from invocation_operator.engine.rows import Row
+from invocation_operator.reconcile.cascade import descendants
+
+
+class MemoryEngine:
+    def __init__(self, edges: list[Row], entries: list[Row]) -> None:
+        self._edges, self._entries = edges, entries
+
+    async def query(self, _: str) -> AsyncIterator[Row]:
+        for edge in self._edges:
+            yield edge
+
+    async def rows(self, _: str) -> list[Row]:
+        return self._entries
+
+
+def edge(parent: str, child: str, service: str | None = "mail") -> Row:
+    named = {} if service is None else {"target_service_name": service}
+    return {"id": child, "invoked_by_id": parent, **named}
+
+
+async def reached(edges: list[Row], entries: list[Row] | None = None, *, awaited_only: bool = False) -> dict[str, int]:
+    engine = cast("EngineClient", MemoryEngine(edges, entries or []))
+    found = await descendants(engine, (id_ for id_ in ("a", "b")), awaited_only=awaited_only)
+    return dict(found.by_service)
+
+
+async def test_descendants_are_counted_once_each_and_not_the_roots() -> None:
+    edges = [edge("a", "b"), edge("a", "c"), edge("c", "d"), edge("b", "d"), edge("x", "y"), edge("d", "a")]
+    assert await reached(edges) == {"mail": 2}
+    assert await reached([]) == {}
+
+
+async def test_descendants_of_awaited_calls_leave_out_one_way_ones() -> None:
+    sent = [{"entry": '{"Command":{"OneWayCall":{"invocation_id":"c"}}}'}]
+    edges = [edge("a", "c"), edge("c", "d"), edge("b", "e")]
+    assert await reached(edges, sent, awaited_only=True) == {"mail": 1}
+
+
+async def test_descendants_without_a_service_are_counted_too() -> None:
+    assert await reached([edge("a", "c", None)]) == {"": 1}
+
+
+@pytest.mark.parametrize(
+    ("edges", "entries"),
+    [
+        ([{"id": "c"}], []),
+        ([{"invoked_by_id": "a"}], []),
+        ([edge("a", "c")], [{}]),
+        ([edge("a", "c")], [{"entry": "{"}]),
+        ([edge("a", "c")], [{"entry": None}]),
+    ],
+)
+async def test_descendants_that_cannot_be_read_are_a_bad_reply(edges: list[Row], entries: list[Row]) -> None:
+    with pytest.raises(BadReply):
+        await reached(edges, entries, awaited_only=True)

@@ -1,0 +1,228 @@
+"""The plan, whatever the engine answers: rows of a newer engine, rows that come twice, hints that cannot be had."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import pytest
+
+from invocation_operator.api.v1alpha1.action import ActionSpec, Outcome
+from invocation_operator.api.v1alpha1.base import EngineIdentity
+from invocation_operator.api.v1alpha1.engine import EngineSpec
+from invocation_operator.api.v1alpha1.record import RecordSpec
+from invocation_operator.engine import errors
+from invocation_operator.engine.client import Connection, EngineClient
+from invocation_operator.engine.models import EngineCapabilities, Handler, Service
+from invocation_operator.engine.rows import Row
+from invocation_operator.engine.version import Version
+from invocation_operator.plan.identity import canonical_json, canonical_spec, plan_hash
+from invocation_operator.plan.refusal import Refusal
+from invocation_operator.reconcile import planning
+from invocation_operator.reconcile.budget import Budget
+from invocation_operator.reconcile.engines import Probe, Resolved, Station
+from invocation_operator.reconcile.planning import SPECIFICATION_LIMIT, Planning, check_target, make_plan
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+BORN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def inv(number: int) -> str:
+    return f"inv_1{number:033d}"
+
+
+def row(number: int, *, born: int = 0, **fields: Any) -> Row:
+    base: Row = {
+        "id": inv(number),
+        "created_at": (BORN + timedelta(seconds=born)).isoformat(),
+        "status": "running",
+        "target_service_name": "checkout",
+        "target_handler_name": "pay",
+    }
+    return {name: value for name, value in (base | fields).items() if value is not None}
+
+
+class MemoryEngine:
+    """Answers by what a statement asks for."""
+
+    def __init__(self, *rows: Row) -> None:
+        self.found = list(rows)
+        self.named: list[Row] = []
+        self.counted: list[Row] = []
+        self.schemas: list[str] | errors.EngineError = ["checkout"]
+        self.names: list[str] | errors.EngineError = ["checkout"]
+        self.asked: list[str] = []
+
+    async def query(self, sql: str) -> AsyncIterator[Row]:
+        limit = int(sql.rpartition("limit ")[2]) if " limit " in sql else len(self.found)
+        for found in [] if "invoked_by_id is not null" in sql else self.found[:limit]:
+            yield found
+
+    async def rows(self, sql: str) -> list[Row]:
+        if "count(*)" in sql:
+            return self.counted
+        return self.found if "order by" in sql else self.named
+
+    async def services(self) -> list[Service]:
+        self.asked.append("services")
+        if isinstance(self.schemas, errors.EngineError):
+            raise self.schemas
+        pay = Handler("pay", None, {})
+        return [Service(name, "Service", "dp_1", 1, (pay,), None, None, None, {}) for name in self.schemas]
+
+    async def deployments_of_services(self) -> dict[str, str]:
+        self.asked.append("names")
+        if isinstance(self.names, errors.EngineError):
+            raise self.names
+        return dict.fromkeys(self.names, "dp_1")
+
+    def resolved(self) -> Resolved:
+        client = cast("EngineClient", self)
+        budget = Budget(1, 1, lambda: 0.0)
+        station = Station("e:9070", Connection("http://e:9070"), 30.0, client, budget, asyncio.Semaphore(1))
+        offered = EngineCapabilities(True, True, True, True, True)
+        version = Version("1.7.12", (1, 7, 12))
+        probe = Probe(version, "c", offered, 0.0)
+        return Resolved(EngineIdentity(namespace="shop", name="e"), EngineSpec(), station, probe, [], {})
+
+
+def spec(**fields: Any) -> ActionSpec:
+    return ActionSpec.model_validate({"action": "Cancel", "target": {"services": ["checkout"]}} | fields)
+
+
+async def planned(engine: MemoryEngine, **fields: Any) -> Planning:
+    found = await make_plan(spec(**fields), engine.resolved(), NOW)
+    assert isinstance(found, Planning), found
+    return found
+
+
+@pytest.mark.parametrize("oldest_first", [False, True])
+async def test_plan_holds_a_row_that_comes_twice_once(oldest_first: bool) -> None:
+    rows = [row(1), row(1), row(2, born=1), row(3, born=2), row(3, born=2)]
+    if oldest_first:
+        rows.append(row(1, born=9))
+    target = {"services": ["checkout"], **({"oldestFirst": True} if oldest_first else {})}
+    plan = (await planned(MemoryEngine(*rows), target=target)).plan
+    assert [t.id for t in plan.targets] == [inv(1), inv(2), inv(3)]
+    assert plan.by_service == {"checkout": 3}
+
+
+async def test_plan_that_the_limit_cut_off_is_refused_even_if_rows_came_twice() -> None:
+    engine = MemoryEngine(row(1), row(1), row(2))
+    engine.counted = [{"status": "running", "count": 9}, {"status": "dreaming", "count": 5}]
+    found = await make_plan(spec(limits={"maxTargets": 2}), engine.resolved(), NOW)
+    assert isinstance(found, Refusal)
+    assert "9 invocations match" in found.message
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pytest.param(row(2, status="dreaming"), id="a status of a newer engine"),
+        pytest.param(row(2, status=None), id="no status"),
+        pytest.param(row(2, created_at="yesterday"), id="no time"),
+        pytest.param(row(2, id=None), id="no id"),
+    ],
+)
+async def test_plan_with_a_row_that_cannot_be_read_is_no_plan(odd: Row) -> None:
+    with pytest.raises(errors.BadReply):
+        await planned(MemoryEngine(row(1), odd))
+
+
+async def test_plan_takes_a_row_without_names() -> None:
+    bare = row(1, target_service_name=None, target_handler_name=None)
+    assert (await planned(MemoryEngine(bare))).plan.total == 1
+
+
+async def test_plan_counts_statuses_that_it_does_not_know_by_the_engines_word() -> None:
+    engine = MemoryEngine(row(1))
+    engine.counted = [{"status": "completed", "count": 2}, {"status": "dreaming", "count": 5}]
+    shown = (await planned(engine)).plan.status().excluded_by_status
+    assert [(c.name, c.count) for c in shown or ()] == [("dreaming", 5), ("Completed", 2)]
+
+
+@pytest.mark.parametrize("counted", [{"count": 1}, {"status": "completed"}, {"status": ["completed"], "count": 1}])
+async def test_plan_with_counts_that_cannot_be_read_is_no_plan(counted: Row) -> None:
+    engine = MemoryEngine(row(1))
+    engine.counted = [counted]
+    with pytest.raises(errors.BadReply):
+        await planned(engine)
+
+
+async def test_named_id_in_a_status_of_a_newer_engine_is_skipped_alone() -> None:
+    engine = MemoryEngine(row(1))
+    engine.named = [row(1), row(2, status="dreaming")]
+    plan = (await planned(engine, target={"ids": [inv(1), inv(2), inv(3)]})).plan
+    assert [t.id for t in plan.targets] == [inv(1)]
+    assert [(r.id, r.outcome, r.reason) for r in plan.named] == [
+        (inv(2), Outcome.SKIPPED, "UnknownStatus"),
+        (inv(3), Outcome.FAILED, "NotFound"),
+    ]
+
+
+LARGE = errors.BadReply("the answer is larger than what is taken")
+
+
+@pytest.mark.parametrize(
+    ("target", "schemas", "names", "told", "asked"),
+    [
+        pytest.param({"services": ["chekout"]}, LARGE, ["checkout"], ["checkout"], ["names"], id="by names alone"),
+        pytest.param({"services": ["checkout"]}, LARGE, ["checkout"], [], ["names"], id="nothing to hint at"),
+        pytest.param({"services": ["chekout"]}, LARGE, LARGE, [], ["names"], id="nothing to be had"),
+        pytest.param(
+            {"services": ["chekout"], "handlers": ["payy"]},
+            ["checkout"],
+            LARGE,
+            ["checkout", "pay"],
+            ["services"],
+            id="handlers",
+        ),
+        pytest.param(
+            {"services": ["chekout"], "handlers": ["payy"]},
+            LARGE,
+            ["checkout"],
+            ["checkout"],
+            ["services", "names"],
+            id="handlers that cannot be had",
+        ),
+    ],
+)
+async def test_plan_hints_at_names_as_far_as_the_engine_tells_them(
+    target: Any, schemas: Any, names: Any, told: list[str], asked: list[str]
+) -> None:
+    engine = MemoryEngine(row(1))
+    engine.schemas, engine.names = schemas, names
+    warnings = (await planned(engine, target=target)).plan.warnings
+    assert len(warnings) == len(told)
+    assert all(f"did you mean '{name}'" in warning for name, warning in zip(told, warnings, strict=True))
+    assert engine.asked == asked
+
+
+@pytest.mark.parametrize("at_once", [0, 100])
+async def test_plan_hash_is_that_of_the_set(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr(planning, "HASHED_AT_ONCE", at_once)
+    rows = [row(number, born=-number) for number in (3, 1, 2)]
+    plan = (await planned(MemoryEngine(*rows))).plan
+    pairs = [(t.id, t.created_at.isoformat()) for t in plan.targets]
+    assert plan.hash == plan_hash("shop/e", canonical_spec(spec()), pairs)
+
+
+def test_specification_that_its_record_cannot_hold_is_refused() -> None:
+    def of(keys: int, last: int) -> ActionSpec:
+        listed = [f"{number:0256d}" for number in range(keys)]
+        branches = [{"keys": [*listed[part::8]]} for part in range(8)]
+        return spec(target={"services": ["checkout"], "anyOf": branches, "keyPrefixes": ["x" * last]})
+
+    def length(of: ActionSpec) -> int:
+        return len(canonical_json(canonical_spec(of)))
+
+    keys = (SPECIFICATION_LIMIT - length(of(8, 1))) // 259 + 8
+    last = 1 + SPECIFICATION_LIMIT - length(of(keys, 1))
+    fits, long = of(keys, last), of(keys, last + 1)
+    assert length(fits) == SPECIFICATION_LIMIT
+    assert check_target(fits) is None
+    refused = check_target(long)
+    assert refused is not None
+    assert "several actions" in refused.message
+    field = RecordSpec.model_fields["specification"]
+    assert any(getattr(rule, "max_length", None) == SPECIFICATION_LIMIT for rule in field.metadata)
