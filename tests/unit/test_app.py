@@ -137,3 +137,11 @@ async def test_app_is_not_ready_when_kopf_did_not_find_a_kind(seen: list[str], m
             await starting
     else:
         await starting
+
+
+@pytest.mark.parametrize("clusterwide", [True, False])
+def test_app_lists_objects_in_chunks_and_posts_no_events_of_kopf(clusterwide: bool) -> None:
+    settings = app._kopf_settings(clusterwide=clusterwide)
+    assert settings.watching.chunk_size == 500
+    assert not settings.posting.enabled
+    assert settings.scanning.disabled is not clusterwide

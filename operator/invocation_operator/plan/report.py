@@ -5,12 +5,14 @@ needs attention first.
 """
 
 import heapq
+import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from invocation_operator.api.v1alpha1.action import (
     ActionProgress,
+    ActionStatus,
     NamedCount,
     Outcome,
     Phase,
@@ -19,10 +21,14 @@ from invocation_operator.api.v1alpha1.action import (
 from invocation_operator.plan.build import counts
 from invocation_operator.plan.ledger import Ledger
 from invocation_operator.plan.operation.pausing import LEFT_PAUSED
+from invocation_operator.values.text import cut
 
 RESULTS = 50
 REASONS = 20
-TEXT = 256
+TEXT = 128
+"""Characters of an error."""
+STATUS_LIMIT = 60_000
+"""Bytes that a status may have as JSON: less than 64 KiB, with room for whoever writes JSON in another way."""
 
 _ORDER = (
     Outcome.FAILED,
@@ -92,7 +98,57 @@ class Findings:
             return result
         if self.redact:
             return result.model_copy(update={"error": None})
-        return result.model_copy(update={"error": result.error[:TEXT]})
+        return result.model_copy(update={"error": cut(result.error, TEXT, 2 * TEXT)})
+
+
+def within(status: ActionStatus, most: int = STATUS_LIMIT) -> ActionStatus:
+    """Return ``status`` in at most ``most`` bytes of JSON. What is least needed leaves first: the last of many
+    results, samples, warnings, then what a condition says beyond its first sentences.
+    """
+    for shrink in (_fewer_results(10), _no_sample, _fewer_results(0), _no_breakdown, _short_messages):
+        excess = _size(status.model_dump(by_alias=True, exclude_none=True, mode="json")) - most
+        if excess <= 0:
+            break
+        status = shrink(status, excess)
+    return status
+
+
+def _size(value: object) -> int:
+    """Bytes of ``value`` as JSON where it takes most: ASCII only, and what HTML could misread escaped too."""
+    text = json.dumps(value)
+    return len(text) + 5 * (text.count("<") + text.count(">") + text.count("&"))
+
+
+def _fewer_results(least: int) -> Callable[[ActionStatus, int], ActionStatus]:
+    def shrink(status: ActionStatus, excess: int) -> ActionStatus:
+        kept = list(status.results or ())
+        while len(kept) > least and excess > 0:
+            excess -= _size(kept.pop().model_dump(by_alias=True, exclude_none=True, mode="json")) + 2
+        return status.model_copy(update={"results": kept or None})
+
+    return shrink
+
+
+def _no_sample(status: ActionStatus, _: int) -> ActionStatus:
+    plan = status.plan
+    if plan is None:
+        return status
+    warnings = [cut(warning, 256, 512) for warning in plan.warnings or ()]
+    return status.model_copy(update={"plan": plan.model_copy(update={"sample": None, "warnings": warnings or None})})
+
+
+def _no_breakdown(status: ActionStatus, _: int) -> ActionStatus:
+    plan = status.plan
+    if plan is not None:
+        cascade = plan.cascade and plan.cascade.model_copy(update={"by_service": None})
+        update = {"by_service": None, "warnings": None, "excluded_by_status": None, "cascade": cascade}
+        plan = plan.model_copy(update=update)
+    return status.model_copy(update={"plan": plan, "skipped_reasons": None})
+
+
+def _short_messages(status: ActionStatus, _: int) -> ActionStatus:
+    shorter = [c.model_copy(update={"message": cut(c.message, 512, 1024)}) for c in status.conditions or ()]
+    return status.model_copy(update={"conditions": shorter or None})
 
 
 def progress(ledger: Ledger, named: list[Result]) -> ActionProgress:

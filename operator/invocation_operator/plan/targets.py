@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from invocation_operator.api.v1alpha1.target import InvocationStatus
+from invocation_operator.values.text import MARK, clean, cut
 
 _VERSION = 1
 _STATUSES = tuple(InvocationStatus)
@@ -19,7 +20,15 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 LABEL_LIMIT = 256
-"""Characters of ``Service/key/handler`` that are kept for people."""
+"""Bytes of ``Service/key/handler`` that are kept for people."""
+KEY_LIMIT = 128
+"""Characters of a key that are kept for people."""
+TEXT_LIMIT = 480 * 1024
+"""Characters that the kept text of one chunk has at most."""
+
+_ORDINALS = {status: number for number, status in enumerate(_STATUSES)}
+_SHORTER = (32, 1)
+"""Characters of keys when all of them together are too long to be kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,23 +48,33 @@ class DamagedSet(ValueError):
 def label(service: str, handler: str, key: str | None, *, redact_key: bool = False, most: int = LABEL_LIMIT) -> str:
     """Return ``Service/handler`` or ``Service/key/handler``; a key is shortened first when it does not fit."""
     if key is None:
-        return f"{service}/{handler}"[:most]
-    shown = "…" if redact_key else key
-    room = max(1, min(128, most - len(service) - len(handler) - 2))
-    if len(shown) > room:
-        shown = shown[: room - 1] + "…"
-    return f"{service}/{shown}/{handler}"[:most]
+        return cut(f"{service}/{handler}", most, most)
+    service, handler = clean(service), clean(handler)
+    room = most - len(service.encode()) - len(handler.encode()) - 2
+    shown = MARK if redact_key else cut(key, max(1, min(KEY_LIMIT, room)), max(4, room))
+    return cut(f"{service}/{shown}/{handler}", most, most)
 
 
-def encode(targets: Iterable[Planned]) -> str:
-    """Return the kept text of ``targets``: JSON, compressed, base64; about 45 characters for each."""
+def encode(targets: Sequence[Planned], *, most: int = TEXT_LIMIT) -> str:
+    """Return the kept text of ``targets``: JSON, compressed, base64; about 45 characters for each.
+
+    Labels are for people only: where long keys would make the text longer than ``most``, they are shortened.
+    """
+    text = _encode(targets, None)
+    for characters in _SHORTER:
+        if len(text) > most:
+            text = _encode(targets, characters)
+    return text
+
+
+def _encode(targets: Iterable[Planned], key_characters: int | None) -> str:
     labels: dict[str, int] = {}
     entries = [
         [
             t.id,
             (t.created_at - _EPOCH) // _MICROSECOND,
-            _STATUSES.index(t.status),
-            labels.setdefault(t.label, len(labels)),
+            _ORDINALS[t.status],
+            labels.setdefault(_shortened(t.label, key_characters), len(labels)),
         ]
         for t in targets
     ]
@@ -63,6 +82,14 @@ def encode(targets: Iterable[Planned]) -> str:
         {"v": _VERSION, "labels": list(labels), "set": entries}, separators=(",", ":"), ensure_ascii=False
     )
     return base64.b64encode(zlib.compress(text.encode(), 6)).decode()
+
+
+def _shortened(label: str, key_characters: int | None) -> str:
+    if key_characters is None:
+        return label
+    service, _, rest = label.partition("/")
+    key, slash, handler = rest.rpartition("/")
+    return f"{service}/{cut(key, key_characters)}/{handler}" if slash else label
 
 
 def decode(text: str) -> list[Planned]:

@@ -9,6 +9,7 @@ from invocation_operator.cluster import status as status_writer
 from invocation_operator.cluster.client import KubeClient, Object
 from invocation_operator.cluster.errors import ClusterUnavailable, ObjectNotFound, WriteConflict
 from invocation_operator.cluster.resources import ACTIONS
+from invocation_operator.plan.report import within
 from invocation_operator.reconcile.cell import Cell
 
 
@@ -35,10 +36,11 @@ class Board:
         return int((self.obj if same else self._obj)["metadata"].get("generation", 1))
 
     async def write(self, status: ActionStatus, *, insist: bool = False) -> None:
-        """Write ``status``; with ``insist`` for as long as the API server is away.
+        """Write ``status``, in what an object may hold; with ``insist`` for as long as the API server is away.
 
         Raises ``ObjectNotFound`` or ``WriteConflict`` when the object is gone or replaced.
         """
+        status = within(status)
         async with self._turn:
             attempts = None if insist else 1
             retries = stamina.retry_context(on=ClusterUnavailable, attempts=attempts, timeout=None, wait_max=5.0)

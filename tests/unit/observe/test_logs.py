@@ -57,16 +57,16 @@ def test_logs_own_line_has_event_level_logger_time_and_fields() -> None:
 
 def test_logs_line_of_a_library_goes_the_same_way() -> None:
     stream = pipeline()
-    logging.getLogger("kopf.objects").warning("%s of %s\nfailed", 1, 2)
+    logging.getLogger("kopf.of.an.object").warning("%s of %s\nfailed", 1, 2)
     (line,) = lines(stream)
-    assert (line["event"], line["level"], line["logger"]) == ("1 of 2\nfailed", "warning", "kopf.objects")
+    assert (line["event"], line["level"], line["logger"]) == ("1 of 2\nfailed", "warning", "kopf.of.an.object")
     assert "timestamp" in line
 
 
 def test_logs_what_kopf_attaches_becomes_the_object() -> None:
     stream = pipeline()
     extra = {"k8s_ref": {"namespace": "shop", "name": "x", "uid": "1"}, "k8s_skip": False, "settings": object()}
-    logging.getLogger("kopf.objects").warning("something", extra=extra)
+    logging.getLogger("kopf.of.an.object").warning("something", extra=extra)
     (line,) = lines(stream)
     assert line["object"] == "shop/x"
     assert not line.keys() & extra.keys()
@@ -127,7 +127,7 @@ def test_logs_level_option_is_kept_to(level: str, heard: list[str]) -> None:
 
 
 @pytest.mark.parametrize("level", ["debug", "info"])
-@pytest.mark.parametrize("library", ["kopf.objects", "kopf._core.engines", "aiohttp.access", "asyncio", "stamina"])
+@pytest.mark.parametrize("library", ["kopf.of.an.object", "kopf._core.engines", "aiohttp.access", "asyncio", "stamina"])
 def test_logs_libraries_are_heard_from_warnings_on(library: str, level: str) -> None:
     stream = pipeline(level)
     logging.getLogger(library).info("for each event")

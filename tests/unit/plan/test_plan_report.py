@@ -1,17 +1,81 @@
 """Counts add up, results stay bounded with what needs attention first, and a run's end follows from its counts."""
 
+import json
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from invocation_operator.api.v1alpha1.action import ActionProgress, ActionStatus, NamedCount, Outcome, Phase, Result
+from invocation_operator.api.v1alpha1.action import (
+    ActionProgress,
+    ActionStatus,
+    Cascade,
+    NamedCount,
+    Outcome,
+    Phase,
+    PlannedTarget,
+    PlanStatus,
+    Result,
+)
+from invocation_operator.api.v1alpha1.base import Condition
 from invocation_operator.plan import report
 from invocation_operator.plan.ledger import Ledger
 from invocation_operator.plan.operation.pausing import LEFT_PAUSED
 from invocation_operator.plan.report import RESULTS, Findings
+from invocation_operator.plan.targets import label
 
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 outcomes = st.lists(st.sampled_from(Outcome), max_size=120)
 BAD = ("failed", "ambiguous", "unverified", "no_op")
+
+
+def texts(most: int) -> st.SearchStrategy[str]:
+    """As long as the CRD allows, of characters that take much, or whatever."""
+    heavy = st.builds(lambda c, n: c * n, st.sampled_from('a界😀<\x01"\u2028'), st.integers(1, most))
+    return heavy | st.text(st.characters(codec="utf-8"), min_size=1, max_size=min(most, 20))
+
+
+counts = st.lists(st.builds(NamedCount, name=texts(256), count=st.integers(0, 10**6)), max_size=20)
+statuses = st.builds(
+    ActionStatus,
+    phase=st.sampled_from(Phase),
+    run_id=st.none() | texts(256),
+    requested_by=st.none() | texts(256),
+    plan=st.none()
+    | st.builds(
+        PlanStatus,
+        hash=st.just("sha256:x"),
+        total=st.integers(0, 10**6),
+        by_service=counts,
+        cascade=st.none() | st.builds(Cascade, by_service=counts),
+        warnings=st.lists(texts(1024), max_size=10),
+        sample=st.lists(st.builds(PlannedTarget, id=texts(128), target=texts(256)), max_size=10),
+    ),
+    results=st.none()
+    | st.lists(
+        st.builds(Result, id=texts(128), target=texts(256), error=texts(256), reason=texts(256)),
+        min_size=1,
+        max_size=50,
+    ),
+    skipped_reasons=counts,
+    conditions=st.lists(
+        st.builds(
+            Condition,
+            type=st.just("Ready"),
+            status=st.just("False"),
+            last_transition_time=st.just(NOW),
+            reason=st.just("R"),
+            message=texts(2048),
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+)
+
+
+def inv(number: int) -> str:
+    return f"inv_1{number:033d}"
 
 
 def result(number: int, outcome: Outcome, reason: str = "Because", error: str | None = None) -> Result:
@@ -78,10 +142,60 @@ def test_findings_count_skipped_ones_by_reason_beyond_what_is_shown() -> None:
 
 
 def test_findings_cut_long_errors_and_keep_none_when_redacted() -> None:
-    for redact, expected in ((False, "e" * 256), (True, None)):
+    for redact, expected in ((False, "e" * 127 + "…"), (True, None)):
         made = Findings(redact=redact)
         made.add(0, Result.model_construct(id="inv_1", outcome=Outcome.FAILED, reason="x", error="e" * 5000))
         assert made.results()[0].error == expected
+
+
+@pytest.mark.parametrize(
+    ("character", "shown"),
+    [
+        pytest.param("a", 50, id="plain"),
+        pytest.param("é", 20, id="two bytes"),
+        pytest.param("界", 20, id="three bytes, six in ASCII"),
+        pytest.param("😀", 20, id="four bytes, twelve in ASCII"),
+        pytest.param("\x01", 20, id="control characters"),
+        pytest.param('"', 20, id="escaped"),
+        pytest.param("<", 20, id="escaped for HTML"),
+    ],
+)
+def test_status_of_any_characters_stays_below_64_kib_and_shows_much(character: str, shown: int) -> None:
+    made = Findings()
+    key = label("Service", "handler", character * 300)
+    for number in range(100):
+        full = Result(id=inv(number), target=key, outcome=Outcome.FAILED, reason="R" * 64, error=character * 256)
+        made.add(number, full)
+    sample = [PlannedTarget(id=inv(n), target=key, status="Running") for n in range(10)]
+    said = Condition(type="Ready", status="False", last_transition_time=NOW, reason="R", message=character * 512)
+    plan = PlanStatus(total=100, sample=sample, warnings=["w" * 1024] * 3)
+    status = report.within(ActionStatus(results=made.results(), plan=plan, conditions=[said]))
+    stored = status.model_dump(by_alias=True, exclude_none=True, mode="json")
+    assert len(json.dumps(stored)) < 60_000
+    assert len(json.dumps(stored, ensure_ascii=False).encode()) < 60_000
+    assert len(status.results or ()) >= shown
+
+
+@given(statuses)
+def test_status_of_any_content_stays_below_its_limit_and_keeps_the_first_results(status: ActionStatus) -> None:
+    shown = report.within(status)
+    stored = json.dumps(shown.model_dump(by_alias=True, exclude_none=True, mode="json"))
+    assert len(stored) + 5 * sum(stored.count(c) for c in "<>&") <= report.STATUS_LIMIT
+    kept = shown.results or []
+    assert kept == (status.results or [])[: len(kept)]
+    unchanged = {"observed_generation", "phase", "run_id", "record", "progress", "start_time", "completion_time"}
+    assert shown.model_dump(include=unchanged) == status.model_dump(include=unchanged)
+    assert [c.reason for c in shown.conditions or ()] == [c.reason for c in status.conditions or ()]
+    assert (shown.plan is None) == (status.plan is None)
+    if shown.plan is not None and status.plan is not None:
+        assert (shown.plan.hash, shown.plan.total) == (status.plan.hash, status.plan.total)
+
+
+@given(statuses)
+def test_status_that_fits_is_left_as_it_is(status: ActionStatus) -> None:
+    assert report.within(report.within(status)) == report.within(status)
+    small = status.model_copy(update={"results": (status.results or [])[:2] or None, "conditions": None, "plan": None})
+    assert report.within(small) == small
 
 
 def test_status_of_the_most_that_is_shown_stays_below_64_kib() -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import random
 import zlib
 from datetime import UTC, datetime, timedelta
 
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from invocation_operator.api.v1alpha1.target import InvocationStatus
-from invocation_operator.plan.targets import LABEL_LIMIT, DamagedSet, Planned, decode, encode, label
+from invocation_operator.plan.targets import LABEL_LIMIT, TEXT_LIMIT, DamagedSet, Planned, decode, encode, label
+from invocation_operator.values.text import clean
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=300)
 planned = st.builds(
@@ -71,11 +73,39 @@ def test_set_of_many_takes_few_characters_for_each() -> None:
     assert len(encode(targets)) / 1000 < 60
 
 
+@pytest.mark.parametrize(
+    ("characters", "most"),
+    [
+        pytest.param("0123456789abcdef", 64, id="digests"),
+        pytest.param("".join(chr(0x4E00 + n) for n in range(5000)), 128, id="CJK"),
+        pytest.param("".join(chr(0x1F300 + n) for n in range(500)), 128, id="emoji"),
+    ],
+)
+def test_set_of_the_longest_keys_fits_a_chunk_and_loses_nothing_but_keys(characters: str, most: int) -> None:
+    chance = random.Random(1)
+    at = datetime(2026, 5, 1, tzinfo=UTC)
+    digits = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    targets = [
+        Planned(
+            "inv_1" + "".join(chance.choices(digits, k=33)),
+            at + timedelta(milliseconds=chance.randrange(10**10)),
+            InvocationStatus.SUSPENDED,
+            label("checkout", "pay", "".join(chance.choices(characters, k=most))),
+        )
+        for _ in range(8000)
+    ]
+    text = encode(targets)
+    assert len(text) <= TEXT_LIMIT
+    read = decode(text)
+    assert [(t.id, t.created_at, t.status) for t in read] == [(t.id, t.created_at, t.status) for t in targets]
+    assert all(t.label.startswith("checkout/") and t.label.endswith("/pay") for t in read)
+
+
 @given(names, names, st.none() | names)
 def test_label_fits_and_begins_with_the_service(service: str, handler: str, key: str | None) -> None:
     made = label(service, handler, key)
-    assert len(made) <= LABEL_LIMIT
-    assert made.startswith(service[:LABEL_LIMIT])
+    assert len(made.encode()) <= LABEL_LIMIT
+    assert made.startswith(clean(service)[: LABEL_LIMIT // 4 - 1])
 
 
 def test_label_shortens_a_long_key_before_the_handler() -> None:

@@ -1,0 +1,31 @@
+"""What is written to an object fits into it."""
+
+import json
+from typing import Any, cast
+
+from invocation_operator.api.v1alpha1.action import ActionStatus, Outcome, Result
+from invocation_operator.cluster.client import KubeClient, Object
+from invocation_operator.reconcile.board import Board
+from invocation_operator.reconcile.cell import Cell
+
+OBJ: Object = {"metadata": {"namespace": "shop", "name": "a", "uid": "u", "resourceVersion": "1", "generation": 1}}
+
+
+class Keeper:
+    def __init__(self) -> None:
+        self.written: list[dict[str, Any]] = []
+
+    async def patch_status(self, _resource: Any, _namespace: str, _name: str, patch: Object) -> Object:
+        self.written.append(patch["status"])
+        return OBJ | {"status": patch["status"]}
+
+
+async def test_status_that_is_too_large_is_written_with_fewer_results() -> None:
+    keeper = Keeper()
+    board = Board(cast("KubeClient", keeper), Cell(("shop", "a"), OBJ), OBJ, ActionStatus())
+    worst = Result(id="inv_1", target="😀" * 256, outcome=Outcome.FAILED, error="😀" * 256)
+    await board.write(ActionStatus(results=[worst] * 50))
+    (written,) = keeper.written
+    assert len(json.dumps(written)) <= 60_000
+    assert 5 < len(written["results"]) < 50
+    assert len(board.status.results or ()) == len(written["results"])
