@@ -141,7 +141,6 @@ def test_once_engine_down_at_apply_is_waited_for(lane: Lane, own: World) -> None
     truth.none(truth.told(lane, "waiting", len(ids)) + truth.one_child_each(own.engine, ids))
 
 
-@pytest.mark.xfail(strict=False, reason="an absent row is believed before the engine has read its log")
 def test_once_rows_absent_while_the_engine_reads_its_log_are_not_taken_for_gone(lane: Lane, own: World) -> None:
     ids = Cancel(own).prepare(6)
     lane.create(lane.manifest("forgotten", "Cancel", {"ids": ids}))
@@ -153,7 +152,6 @@ def test_once_rows_absent_while_the_engine_reads_its_log_are_not_taken_for_gone(
     truth.none(truth.ended_as(own.engine, ids, "cancelled") + truth.told(lane, "forgotten", len(ids)))
 
 
-@pytest.mark.xfail(strict=False, reason="an empty plan is believed before the engine has read its log")
 def test_once_plan_made_while_the_engine_reads_its_log_misses_nothing(lane: Lane, own: World) -> None:
     ids = RestartAsNew(own).prepare(6)
     target = {"services": ["LabSvc"], "handlers": ["echo"], "ids": ids}

@@ -153,7 +153,9 @@ class ActionReconciler:
         self, cell: Cell, board: Board, subject: Subject, spec: ActionSpec, resolved: Resolved, name: str
     ) -> Outcome:
         client = resolved.station.client
-        now, seen = await asyncio.gather(client.now(), client.identity())
+        now, seen, _ = await asyncio.gather(
+            client.now(), client.identity(), self.engines.require_caught_up(resolved.station)
+        )
         if seen.cluster_name != resolved.identity.cluster_name:
             resolved.station.probe = None
             raise Waiting("EngineChanged", "another cluster answers behind the engine's address; looking again.")

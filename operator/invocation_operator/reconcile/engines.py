@@ -20,6 +20,7 @@ from invocation_operator.cluster.errors import ClusterError, Forbidden, ObjectNo
 from invocation_operator.cluster.resources import ENGINES, NAMESPACES
 from invocation_operator.engine import errors
 from invocation_operator.engine.client import EngineClient
+from invocation_operator.engine.replay import require_caught_up
 from invocation_operator.engine.transport import Transport
 from invocation_operator.engine.version import Support, supported
 from invocation_operator.observe import metrics
@@ -33,6 +34,8 @@ DEFAULT_NAME = "default"
 """Name of the engine that is meant when nothing is said."""
 PROBE_SECONDS = 30.0
 """How long what was learned of an engine is relied on."""
+SETTLED_SECONDS = 0.5
+"""How long an engine counts as caught up: less than a restart takes."""
 FAILURE_SECONDS = 2.0
 """How long a probe is not repeated for those who want to know it now, and a failed one for nobody."""
 GONE_SECONDS = 600.0
@@ -242,6 +245,17 @@ class Engines:
         spec = self._specs.get(resolved.key)
         if spec is not None and not self.replaced(resolved):
             await self._connected(resolved.key, spec)
+
+    async def require_caught_up(self, station: Station) -> None:
+        """Make sure that what the engine shows is not of before its last restart. A crowd asks once.
+
+        Raises the engine client's errors.
+        """
+        async with station.settling:
+            now = self._clock()
+            if now - station.settled_at >= SETTLED_SECONDS:
+                await require_caught_up(station.client)
+                station.settled_at = now
 
     async def probe(self, station: Station) -> Probe:
         """Ask an engine for its version, name and abilities, now. Raises ``Waiting``."""

@@ -19,6 +19,7 @@ from typing import Protocol
 from invocation_operator.api.v1alpha1.action import Outcome, Result
 from invocation_operator.engine import errors
 from invocation_operator.engine.client import EngineClient
+from invocation_operator.engine.replay import require_caught_up
 from invocation_operator.plan.ledger import Ledger
 from invocation_operator.plan.operation.base import Ask, Decision, Item, Operation, Seen, Settled, Verb
 from invocation_operator.plan.report import Findings
@@ -35,6 +36,8 @@ LOOK_GROWTH = 1.6
 LOOK_LIMIT_SECONDS = 2.0
 LOOK_BATCH = 500
 HELPING_SECONDS = 0.02
+VOUCHED_SECONDS = 0.5
+"""How long an engine's answer on an invocation vouches for what its rows show: less than a restart takes."""
 TICK_SECONDS = 0.25
 """How often a run that has nothing due looks at its stops; changes of the object ring at once."""
 FINISH_SECONDS = 60.0
@@ -302,11 +305,7 @@ class Executor:
 
     async def _handle(self, flights: Sequence[Flight], *, asking: bool = True) -> None:
         try:
-            seen = await self.looker.look([self._question(f.item) for f in flights])
-            if any(view.row is None for view in seen):
-                await self.confirm_engine()
-                if self.control.final is Stop.ENGINE_CHANGED:
-                    seen = []
+            seen = await self._look(flights)
         except errors.EngineError as error:
             self.outage.failed(error, self.clock.now())
             seen = []
@@ -314,6 +313,10 @@ class Executor:
             self.outage.over()
         asks: list[Call] = []
         for flight, view in zip(flights, seen, strict=False):
+            if view is None:
+                # It is there and cannot be read: nothing may be decided from it.
+                self._later(flight)
+                continue
             decision = self._claimed(flight.item, self._decide(flight.item, view))
             if isinstance(decision, Settled):
                 self._settle(flight, decision)
@@ -328,6 +331,29 @@ class Executor:
                 self._later(call.flight)
         for flight in flights:
             flight.busy = False
+
+    async def _look(self, flights: Sequence[Flight]) -> list[Seen | None]:
+        """Look, and look again at what must not be believed at once: absence, and a lost call that left no trace.
+
+        Another cluster knows none of the invocations, and one that was restarted none before it has read its log.
+        """
+        seen: list[Seen | None] = [*await self.looker.look([self._question(f.item) for f in flights])]
+        missed = [n for n, view in enumerate(seen) if view is not None and view.row is None]
+        if missed:
+            await self.confirm_engine()
+            if self.control.final is Stop.ENGINE_CHANGED:
+                return []
+        doubtful = [n for n, f in enumerate(flights) if f.item.lost or (n in missed and not self._vouched(f.item))]
+        if doubtful:
+            await require_caught_up(self.client, [flights[n].item.planned.id for n in doubtful])
+            again = await self.looker.look([self._question(flights[n].item) for n in doubtful])
+            for n, view in zip(doubtful, again, strict=True):
+                seen[n] = view
+        return seen
+
+    def _vouched(self, item: Item) -> bool:
+        """The partition's leader has answered a call on this very invocation a moment ago, and nothing failed since."""
+        return item.answered_at > max(self.outage.last, self.clock.now() - VOUCHED_SECONDS)
 
     def _question(self, item: Item) -> Question:
         operation = self.run.operation

@@ -47,9 +47,10 @@ class Call:
         item = self.flight.item
         item.asks, item.asked_at, item.first_asked_at, item.last, item.before = self._before
 
-    def taken(self, new_id: str | None) -> None:
+    def taken(self, new_id: str | None, now: float) -> None:
         """The engine took it."""
         item = self.flight.item
+        item.answered_at = now
         item.lost = False
         item.done.append(self.ask.verb)
         item.new_id = new_id or item.new_id

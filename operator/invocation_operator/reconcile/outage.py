@@ -20,10 +20,13 @@ class Outage:
     """What went wrong last; None while the engine answers."""
     until: float = 0.0
     """When it is tried again, in seconds on the run's clock."""
+    last: float = float("-inf")
+    """When the engine last failed, in seconds on the run's clock."""
     _seconds: float = FIRST_SECONDS
 
     def failed(self, error: errors.EngineError, now: float) -> None:
         """Take in a failure. Several at the same time count once."""
+        self.last = max(self.last, now)
         if now < self.until:
             return
         asked_for = error.retry_after if isinstance(error, errors.Throttled) else None

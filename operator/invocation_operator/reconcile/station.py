@@ -47,6 +47,9 @@ class Station:
     probe: Probe | None = None
     failure: tuple[Waiting, float] | None = None
     """The last probe's failure and when it was: a crowd that waits for one engine asks it once."""
+    settled_at: float = float("-inf")
+    """When all partitions were last known to have read their log."""
+    settling: asyncio.Lock = field(default_factory=asyncio.Lock)
     probing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 

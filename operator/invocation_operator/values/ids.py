@@ -8,7 +8,8 @@ each id has exactly one spelling. 1.6.1 lets longer texts into a query, where th
 """
 
 _PREFIX = "inv_1"
-_DIGITS = {digit: n for n, digit in enumerate("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")}
+_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_DIGITS = {digit: n for n, digit in enumerate(_ALPHABET)}
 _PARTITION_DIGITS, _PARTITION_BITS = 11, 64
 _RANDOM_DIGITS, _RANDOM_BITS = 22, 128
 
@@ -23,6 +24,27 @@ def is_invocation_id(text: str) -> bool:
         and _fits(digits[:_PARTITION_DIGITS], _PARTITION_BITS)
         and _fits(digits[_PARTITION_DIGITS:], _RANDOM_BITS)
     )
+
+
+def sibling(invocation_id: str, random_part: int) -> str:
+    """Return an id in the partition of ``invocation_id``; ``random_part`` is a number of 128 bits."""
+    kept = invocation_id[: len(_PREFIX) + _PARTITION_DIGITS]
+    return kept + _written(random_part, _RANDOM_DIGITS)
+
+
+def spread(count: int, random_part: int) -> list[str]:
+    """Return ``count`` ids whose partition keys lie evenly in the key space."""
+    step = (1 << _PARTITION_BITS) // count
+    keys = (step * number + step // 2 for number in range(count))
+    return [_PREFIX + _written(key, _PARTITION_DIGITS) + _written(random_part, _RANDOM_DIGITS) for key in keys]
+
+
+def _written(value: int, digits: int) -> str:
+    text = ""
+    for _ in range(digits):
+        value, digit = divmod(value, 62)
+        text = _ALPHABET[digit] + text
+    return text
 
 
 def _fits(digits: str, bits: int) -> bool:
