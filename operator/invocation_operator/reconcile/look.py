@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from invocation_operator.engine import evidence
 from invocation_operator.engine.client import EngineClient
+from invocation_operator.engine.errors import BadReply, reading
 from invocation_operator.plan.operation.base import Child, Evidence, Pauses, Seen, Signals
 from invocation_operator.plan.targets import Planned
-from invocation_operator.target.row import InvocationRow, row_from_json
+from invocation_operator.target.row import InvocationRow, MalformedRow, row_from_json
 from invocation_operator.target.sql import literal, select_ids
 from invocation_operator.values.times import parse_time
 
@@ -33,25 +34,45 @@ class Looker:
         self._client = client
         self._scopes = scopes
 
-    async def look(self, questions: Sequence[Question]) -> list[Seen]:
-        """Return what is seen, in the order of ``questions``. All ids must be well-formed."""
+    async def look(self, questions: Sequence[Question]) -> list[Seen | None]:
+        """Return what is seen, in the order of ``questions``. All ids must be well-formed.
+
+        None stands for an invocation whose row cannot be read, such as one in a status of a newer engine: it is there,
+        and nothing may be decided on it.
+        """
         ids = [q.planned.id for q in questions]
         with_signals = [q.planned.id for q in questions if Evidence.SIGNALS in q.evidence]
         with_pauses = [q.planned.id for q in questions if Evidence.PAUSES in q.evidence]
         with_children = [q.planned.id for q in questions if Evidence.CHILDREN in q.evidence]
         new_ids = [q.new_id for q in questions if q.new_id is not None and Evidence.NEW in q.evidence]
-        rows, signals, pauses, children, new = await asyncio.gather(
+        (rows, unreadable), signals, pauses, children, new = await asyncio.gather(
             self._rows(ids),
             self._signals(with_signals),
             self._pauses(with_pauses),
             self._children(with_children),
             self._existing(new_ids),
         )
-        return [_seen(q, rows.get(q.planned.id), signals, pauses, children, new) for q in questions]
+        return [
+            None if q.planned.id in unreadable else _seen(q, rows.get(q.planned.id), signals, pauses, children, new)
+            for q in questions
+        ]
 
-    async def _rows(self, ids: Sequence[str]) -> dict[str, InvocationRow]:
-        found = await self._client.rows(select_ids(ids, scopes_supported=self._scopes))
-        return {row.id: row for row in map(row_from_json, found)}
+    async def _rows(self, ids: Sequence[str]) -> tuple[dict[str, InvocationRow], set[str]]:
+        """Return the rows by id, and the ids of those that cannot be read."""
+        rows: dict[str, InvocationRow] = {}
+        unreadable: set[str] = set()
+        for found in await self._client.rows(select_ids(ids, scopes_supported=self._scopes)):
+            try:
+                row = row_from_json(found)
+            except MalformedRow as error:
+                id_ = found.get("id")
+                if not isinstance(id_, str):
+                    # It may be any of them, and none must be taken to be gone.
+                    raise BadReply(str(error)) from error
+                unreadable.add(id_)
+            else:
+                rows[row.id] = row
+        return rows, unreadable
 
     async def _signals(self, ids: Sequence[str]) -> dict[str, Signals]:
         found = await evidence.cancel_signals(self._client, ids) if ids else {}
@@ -75,15 +96,17 @@ class Looker:
             found = await self._client.rows(
                 f"select id, created_at, restarted_from from sys_invocation where restarted_from in ({_listed(ids)})"
             )
-            for row in found:
-                children[row["restarted_from"]].append(Child(row["id"], parse_time(row["created_at"])))
+            with reading("restarted invocations"):
+                for row in found:
+                    children[row["restarted_from"]].append(Child(row["id"], parse_time(row["created_at"])))
         return children
 
     async def _existing(self, ids: Sequence[str]) -> frozenset[str]:
         if not ids:
             return frozenset()
         found = await self._client.rows(f"select id from sys_invocation where id in ({_listed(ids)})")
-        return frozenset(row["id"] for row in found)
+        with reading("new invocations"):
+            return frozenset(row["id"] for row in found)
 
 
 def _seen(

@@ -1,0 +1,76 @@
+"""What cannot be read is not taken to be gone."""
+
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+
+from invocation_operator.api.v1alpha1.target import InvocationStatus
+from invocation_operator.engine.client import EngineClient
+from invocation_operator.engine.errors import BadReply
+from invocation_operator.engine.rows import Row
+from invocation_operator.plan.operation.base import Evidence
+from invocation_operator.plan.targets import Planned
+from invocation_operator.reconcile.look import Looker, Question
+
+BORN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class MemoryEngine:
+    def __init__(self, rows: list[Row], evidence: list[Row]) -> None:
+        self._rows, self._evidence = rows, evidence
+
+    async def rows(self, sql: str) -> list[Row]:
+        plain = "sys_invocation" in sql and "restarted_from in" not in sql and "select id from" not in sql
+        return self._rows if plain else self._evidence
+
+
+def inv(number: int) -> str:
+    return f"inv_1{number:033d}"
+
+
+def row(number: int, **fields: Any) -> Row:
+    base: Row = {"id": inv(number), "created_at": BORN.isoformat(), "status": "running"}
+    return {name: value for name, value in (base | fields).items() if value is not None}
+
+
+def looker(rows: list[Row], evidence: list[Row] | None = None) -> Looker:
+    return Looker(cast("EngineClient", MemoryEngine(rows, evidence or [])), scopes=True)
+
+
+def question(number: int, *evidence: Evidence) -> Question:
+    planned = Planned(inv(number), BORN, InvocationStatus.RUNNING, "checkout/pay")
+    return Question(planned, frozenset(evidence), "inv_new")
+
+
+@pytest.mark.parametrize("odd", [row(2, status="dreaming"), row(2, status=None), row(2, created_at=7)])
+async def test_look_leaves_what_cannot_be_read_unjudged_and_tells_the_others(odd: Row) -> None:
+    first, second, third = await looker([row(1), odd]).look([question(1), question(2), question(3)])
+    assert first is not None
+    assert first.row is not None
+    assert second is None
+    assert third is not None
+    assert third.row is None
+
+
+async def test_look_at_a_row_without_an_id_is_none() -> None:
+    with pytest.raises(BadReply):
+        await looker([row(1, id=None)]).look([question(1)])
+
+
+@pytest.mark.parametrize(
+    ("evidence", "answer"),
+    [
+        (Evidence.SIGNALS, {"last": 1, "cancels": 1}),
+        (Evidence.SIGNALS, {"id": inv(1), "cancels": 1, "old": 0}),
+        (Evidence.SIGNALS, {"id": inv(1), "cancels": "many", "old": 0, "last": 1}),
+        (Evidence.PAUSES, {"id": inv(1)}),
+        (Evidence.PAUSES, {"pauses": 1, "paused_at": BORN.isoformat()}),
+        (Evidence.CHILDREN, {"id": "inv_2", "created_at": BORN.isoformat()}),
+        (Evidence.CHILDREN, {"id": "inv_2", "created_at": "soon", "restarted_from": inv(1)}),
+        (Evidence.NEW, {}),
+    ],
+)
+async def test_evidence_that_cannot_be_read_is_a_bad_reply(evidence: Evidence, answer: Row) -> None:
+    with pytest.raises(BadReply):
+        await looker([row(1)], [answer]).look([question(1, evidence)])
