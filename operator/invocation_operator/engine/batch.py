@@ -17,7 +17,8 @@ MOST = 1000
 """Ids that the engine takes in one batch."""
 
 _STATUSES = (
-    ("not found", 404),
+    ("Deployment not found", 400),
+    ("' not found", 404),
     ("was already completed", 409),
     ("is not running, cannot be paused", 409),
     ("inboxed or scheduled", 425),

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from invocation_operator.api.v1alpha1.action import ActionSpec, ActionStatus, Mode, Phase, PlanStatus
 from invocation_operator.api.v1alpha1.base import EngineRef
 from invocation_operator.cluster.client import KubeClient
-from invocation_operator.cluster.errors import ObjectNotFound, WriteConflict
+from invocation_operator.cluster.errors import ObjectNotFound, TooLarge, UnreadableObject, WriteConflict
 from invocation_operator.cluster.events import EventRecorder
 from invocation_operator.cluster.records import HoldLost, Record, RecordStore
 from invocation_operator.cluster.resources import ACTIONS
@@ -77,6 +77,11 @@ class ActionReconciler:
                 return await self._advance(cell, board, subject)
             except Waiting as waiting:
                 return await self._wait(board, subject, waiting)
+            except UnreadableObject as error:
+                message = f"{error}; upgrade this operator. Nothing is executed."
+                return await self._wait(board, subject, Waiting("RecordVersionUnknown", message, stalled=True))
+            except TooLarge as error:
+                return await self._refuse(board, subject, Refusal(r.INVALID_SPEC, f"it is too large: {error}"))
         except HoldLost:
             return Retry(LOOK_AGAIN_SECONDS)
         except (ObjectNotFound, WriteConflict):
@@ -125,7 +130,7 @@ class ActionReconciler:
         try:
             return await self._start(cell, board, subject, spec, resolved, name)
         except EngineError as error:
-            raise unreachable(resolved.station.address, error) from error
+            raise unreachable(resolved.station.address, error, redact=resolved.spec.redact_keys) from error
 
     async def _begun(self, subject: Subject) -> Record | None:
         """Return the record of the run that status says is under way."""
@@ -241,7 +246,7 @@ class ActionReconciler:
         except (DamagedSet, ValidationError) as error:
             return await self._abandon(board, subject, record, str(error)[:256])
         except EngineError as error:
-            raise unreachable(resolved.station.address, error) from error
+            raise unreachable(resolved.station.address, error, redact=resolved.spec.redact_keys) from error
         return Done()
 
     async def _abandon(self, board: Board, subject: Subject, record: Record, why: str) -> Outcome:

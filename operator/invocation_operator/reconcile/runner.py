@@ -251,7 +251,7 @@ async def _latest(task: Task) -> dict[str, str] | None:
     resume = task.spec.resume
     if resume is None or resume.deployment != "Latest":
         return None
-    return {service.name: service.deployment_id for service in await task.resolved.station.client.services()}
+    return await task.resolved.station.client.deployments_of_services()
 
 
 def _max_failures(spec: ActionSpec, total: int) -> int | None:

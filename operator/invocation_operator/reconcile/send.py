@@ -43,7 +43,8 @@ class Sender:
         groups: dict[Ask, list[Call]] = {}
         for call in calls:
             groups.setdefault(call.ask, []).append(call)
-        most = min(batch.MOST, self.lane.per_second())
+        # A batch starts at once: at a low rate it must be small, or the rate would hold on the average only.
+        most = min(batch.MOST, max(1, self.lane.per_second() // 10))
         made: list[list[Call]] = []
         for ask, group in groups.items():
             size = most if self.batches.usable and ask.from_entry is None else 1
@@ -99,11 +100,13 @@ class Sender:
             answer = await batch.operate_many(self.client, Op(ask.verb.value), ids, deployment=ask.deployment)
         except errors.Throttled as error:
             return self._not_asked(calls, error)
-        except errors.Rejected:
-            # The endpoint is not what it was: nothing was done, and from now on each is asked by the public call.
-            self.batches.give_up()
+        except errors.Rejected as error:
+            # Nothing was done. Either what is asked is wrong for all, which the public call says of each, or the
+            # endpoint is not there any more.
+            if error.status in (404, 405):
+                self.batches.give_up()
             for call in calls:
-                call.unmark()
+                await self._send_single(call)
             return None
         except errors.EngineError as error:
             if isinstance(error, errors.BadReply):
