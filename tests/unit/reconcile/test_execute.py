@@ -50,6 +50,8 @@ class MemoryEngine:
     _asked: dict[str, int] = field(default_factory=dict)
 
     async def operate(self, op: Op, id_: str, **_: Any) -> Answer:
+        if id_ not in self.statuses:
+            raise errors.NotFound("no such invocation", status=404)
         self.before_call(id_)
         await asyncio.sleep(0)
         error = next(self.answer)
