@@ -7,6 +7,7 @@ its methods, and it notes what it was asked, so that a test can tell what was se
 
 import asyncio
 import enum
+import re
 import ssl
 import tempfile
 import threading
@@ -157,7 +158,8 @@ class Front:
 
     def writes(self) -> list[Asked]:
         """What was asked that may have changed something: operations on invocations that there can be."""
-        return [asked for asked in self.asked if asked.method == "PATCH" and "/inv_none/" not in asked.path]
+        nobody = re.compile(r"/inv_none/|/inv_1\w{11}0{22}/")
+        return [asked for asked in self.asked if asked.method == "PATCH" and not nobody.search(asked.path)]
 
     def behave(self) -> None:
         """Pass everything on again, and let go of the requests that hang."""

@@ -104,6 +104,8 @@ def cluster_write(method: str, path: str, body: bytes) -> str | None:
 
 def engine_write(method: str, path: str, body: bytes) -> str | None:
     """Operations on invocations; those that only ask what the engine can do (on no real id) do not count."""
+    if re.search(r"/invocations/inv_1\w{11}0{22}/", path):
+        return None  # no invocation has this id: it asks whether the engine has read its log
     if found := re.search(r"/invocations/(inv_1[^/]+)/([a-z-]+)$", path):
         return f"{method} {found[2]} {found[1]}"
     if found := re.search(r"/invocations_batch_operations/([a-z-]+)$", path):

@@ -8,7 +8,6 @@ random part is replaced. Observed on 1.6.1 and 1.7.12; single-node engines.
 """
 
 import asyncio
-import secrets
 from collections.abc import Iterable
 
 from invocation_operator.engine import errors
@@ -27,8 +26,7 @@ async def require_caught_up(client: EngineClient, ids: Iterable[str] | None = No
     What is read after this returns is not older than the call. Raises ``ServerFault`` (503) when one has not, and the
     client's other errors.
     """
-    random_part = secrets.randbits(128)
-    asked = spread(SPREAD, random_part) if ids is None else {sibling(id_, random_part) for id_ in ids}
+    asked = spread(SPREAD) if ids is None else {sibling(id_) for id_ in ids}
     gate = asyncio.Semaphore(AT_ONCE)
     answers = await asyncio.gather(*(_ask(client, id_, gate) for id_ in asked), return_exceptions=True)
     for answer in answers:

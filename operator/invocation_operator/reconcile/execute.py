@@ -127,7 +127,7 @@ class Executor:
             settled = self.run.ledger.settled == len(self.run.targets)
             if stop is None and not settled:
                 raise AssertionError("a run must not end while planned invocations have no outcome")
-            return None if settled and stop is not Stop.TIMED_OUT else stop
+            return None if settled and stop not in (Stop.TIMED_OUT, Stop.ENGINE_CHANGED) else stop
         finally:
             await _cancel([feeder, ringer, *self._tasks])
             for flight in self._flights.values():

@@ -26,17 +26,20 @@ def is_invocation_id(text: str) -> bool:
     )
 
 
-def sibling(invocation_id: str, random_part: int) -> str:
-    """Return an id in the partition of ``invocation_id``; ``random_part`` is a number of 128 bits."""
-    kept = invocation_id[: len(_PREFIX) + _PARTITION_DIGITS]
-    return kept + _written(random_part, _RANDOM_DIGITS)
+NOBODY = "0" * _RANDOM_DIGITS
+"""The random part of an id that no invocation has: the engine draws it from 128 bits."""
 
 
-def spread(count: int, random_part: int) -> list[str]:
-    """Return ``count`` ids whose partition keys lie evenly in the key space."""
+def sibling(invocation_id: str) -> str:
+    """Return the id in the partition of ``invocation_id`` that no invocation has."""
+    return invocation_id[: len(_PREFIX) + _PARTITION_DIGITS] + NOBODY
+
+
+def spread(count: int) -> list[str]:
+    """Return ``count`` ids that no invocation has and whose partition keys lie evenly in the key space."""
     step = (1 << _PARTITION_BITS) // count
     keys = (step * number + step // 2 for number in range(count))
-    return [_PREFIX + _written(key, _PARTITION_DIGITS) + _written(random_part, _RANDOM_DIGITS) for key in keys]
+    return [_PREFIX + _written(key, _PARTITION_DIGITS) + NOBODY for key in keys]
 
 
 def _written(value: int, digits: int) -> str:
