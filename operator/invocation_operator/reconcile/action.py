@@ -333,7 +333,7 @@ class ActionReconciler:
                 return await self._expire(board, subject, not_after)
             seconds = min(seconds, left)
         phase = subject.status.phase if subject.status.phase in _UNDER_WAY else waiting_in
-        verdict = Verdict.STALLED if waiting.stalled else None
+        verdict = Verdict.STALLED if waiting.reason in _NEEDS_A_PERSON else None
         await self._pending(board, subject, Turn(phase, waiting.reason, waiting.message, verdict))
         return Retry(seconds)
 
@@ -345,6 +345,9 @@ class ActionReconciler:
             self.events.tell(board.obj, turn.reason, turn.message, "Warning")
             log.info("waiting", reason=turn.reason, message=turn.message)
 
+
+_NEEDS_A_PERSON = frozenset({"RecordVersionUnknown"})
+"""Waits that do not heal by themselves. A wait for an engine may, whatever is wrong with it: its own status tells."""
 
 _UNDER_WAY = (Phase.RUNNING, Phase.VERIFYING)
 
