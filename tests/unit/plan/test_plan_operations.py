@@ -696,3 +696,16 @@ def test_operation_move_found_paused_and_pinned_after_a_crash_is_resumed() -> No
     moving = operation("Resume", **MOVING, target={"statuses": ["BackingOff"]})
     assert moving.judge(found, seen, 1.0) == Ask(Verb.RESUME, deployment=MOVING["resume"]["deployment"].lower())
     assert moving.inseparable(found)
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        (Seen(ended(pinned_deployment_id="dp_new")), "Completed"),
+        (Seen(row(S.RUNNING, pinned_deployment_id="dp_new")), "Running"),
+    ],
+)
+def test_operation_move_that_was_resumed_before_a_crash_is_effective(seen: Seen, expected: str) -> None:
+    found = item(S.BACKING_OFF, lost=True, before=None)
+    moving = operation("Resume", **MOVING, target={"statuses": ["BackingOff"]})
+    assert moving.judge(found, seen, 1.0) == Settled(Outcome.EFFECTIVE, expected)

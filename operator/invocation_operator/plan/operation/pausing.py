@@ -149,7 +149,10 @@ class Resume:
 
     def _judge_move(self, item: Item, seen: Seen, row: InvocationRow, now: float) -> Decision:
         """Pause until it holds, resume onto the deployment, and see it pinned there."""
-        pausing = self._perhaps_pausing(item) if item.last is None else item.last.verb is Verb.PAUSE
+        if item.last is not None:
+            pausing = item.last.verb is Verb.PAUSE
+        else:
+            pausing = row.status is S.PAUSED and self._perhaps_pausing(item)
         if row.status is S.COMPLETED:
             return skipped("Completed") if pausing else Settled(Outcome.EFFECTIVE, "Completed")
         if not pausing and self._pinned(item, row) and moved(item, seen):
