@@ -16,7 +16,6 @@ class Stop(StrEnum):
 
     SUSPENDED = "Suspended"
     ENGINE_SUSPENDED = "EngineSuspended"
-    ENGINE_LOST = "EngineUnreachable"
     DELETED = "ObjectDeleted"
     TIMED_OUT = "TimedOut"
     TOO_MANY_FAILURES = "TooManyFailures"
@@ -27,7 +26,7 @@ class Stop(StrEnum):
     @property
     def passes(self) -> bool:
         """Whether the run goes on when the reason is gone."""
-        return self in (Stop.SUSPENDED, Stop.ENGINE_SUSPENDED, Stop.ENGINE_LOST)
+        return self in (Stop.SUSPENDED, Stop.ENGINE_SUSPENDED)
 
 
 @dataclass(slots=True)

@@ -131,8 +131,7 @@ class Executor:
         finally:
             await _cancel([feeder, ringer, *self._tasks])
             for flight in self._flights.values():
-                if self.cancelling.get(flight.item.planned.id) is self:
-                    del self.cancelling[flight.item.planned.id]
+                self._unclaim(flight.item)
             self.lane.close()
 
     @property
@@ -379,6 +378,10 @@ class Executor:
             return Settled(Outcome.SKIPPED, "CancelPending")
         return decision
 
+    def _unclaim(self, item: Item) -> None:
+        if self.cancelling.get(item.planned.id) is self:
+            del self.cancelling[item.planned.id]
+
     def _may_ask(self, item: Item) -> bool:
         stop = self.control.stop()
         if stop is None:
@@ -413,8 +416,7 @@ class Executor:
     def _land(self, index: int) -> None:
         flight = self._flights.pop(index)
         flight.landed = True
-        if self.cancelling.get(flight.item.planned.id) is self:
-            del self.cancelling[flight.item.planned.id]
+        self._unclaim(flight.item)
         self.lane.release()
         self._wake.set()
         self._freed.set()
