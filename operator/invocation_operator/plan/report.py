@@ -98,7 +98,9 @@ class Findings:
             return result
         if self.redact:
             return result.model_copy(update={"error": None})
-        return result.model_copy(update={"error": cut(result.error, TEXT, 2 * TEXT)})
+        # The engine's messages name the invocation, which the result does too: the room is for what went wrong.
+        said = result.error.replace(f"'{result.id}'", "'…'")
+        return result.model_copy(update={"error": cut(said, TEXT, 2 * TEXT)})
 
 
 def within(status: ActionStatus, most: int = STATUS_LIMIT) -> ActionStatus:

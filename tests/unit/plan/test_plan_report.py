@@ -141,6 +141,14 @@ def test_findings_count_skipped_ones_by_reason_beyond_what_is_shown() -> None:
     assert made.skipped_reasons() == [NamedCount(name="Gone", count=150), NamedCount(name="BornAgain", count=50)]
 
 
+def test_findings_spend_no_room_of_an_error_on_the_id_that_stands_beside_it() -> None:
+    id_ = "inv_10XepBuoGKjj0JzMTohHaL7TnJcnnWEJsO"
+    said = f"The journal '{id_}' up to 'from' (included) contains some Commands without respective Completions for them"
+    findings = Findings()
+    findings.add(0, Result(id=id_, outcome=Outcome.FAILED, error=said))
+    assert findings.results()[0].error == said.replace(id_, "…")
+
+
 def test_findings_cut_long_errors_and_keep_none_when_redacted() -> None:
     for redact, expected in ((False, "e" * 127 + "…"), (True, None)):
         made = Findings(redact=redact)
