@@ -87,6 +87,7 @@ FROZEN: list[tuple[str, Spec, str, Any]] = [
     ("no ceiling", FULL, "limits.maxTargets", None),
     ("no limits at all", FULL, "limits", None),
     ("a ceiling where there was none", LEAST, "limits", {"maxTargets": 5}),
+    ("a share where there was none", FULL, "limits.maxPercentOfService", 100),
     ("more failures", FULL, "limits.maxFailures", "50%"),
     ("any number of failures", FULL, "limits.maxFailures", None),
     ("another verification", FULL, "verification.timeout", "20m"),

@@ -103,6 +103,7 @@ DIFFERENT = [
     ({"reason": "another"}, "another reason is another decision"),
     ({"limits": {"maxTargets": 1001}}, "another ceiling"),
     ({"limits": {"maxFailures": "3"}}, "another ceiling"),
+    ({"limits": {"maxPercentOfService": 50}}, "another ceiling"),
     ({"verification": {"timeout": "6m"}}, "another verification"),
     ({"verification": {"repeat": "WhenUnchanged"}}, "it may cancel twice"),
     ({"expedite": True}, "it resumes as well"),

@@ -97,6 +97,10 @@ class Limits(StrictModel):
 
     max_targets: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
     """More matches than this refuse the run before anything is touched."""
+    max_percent_of_service: Annotated[int, Field(ge=1, le=100)] | None = None
+    """More than this share (percent) of any one service's invocations refuses the run before anything is touched.
+    Counted when the plan is made: what would be acted upon, living descendants of a Cancel or Kill included, of that
+    service's invocations in the statuses that the action applies to. Default: no limit."""
     max_failures: Annotated[str, StringConstraints(max_length=16, pattern=r"^([0-9]+|(100|[1-9]?[0-9])%)$")] | None = (
         None
     )
