@@ -56,6 +56,8 @@ MUTABLE: list[tuple[str, Spec, str, Any]] = [
     ("faster", FULL, "limits.maxInFlight", 500),
     ("as fast as the engine allows", FULL, "limits.maxInFlight", None),
     ("slower", FULL, "limits.operationsPerSecond", 1),
+    ("a TTL where there was none", LEAST, "ttlSecondsAfterFinished", 60),
+    ("a TTL for failures", FULL, "ttlSecondsAfterFailed", 3600),
     ("a limit where there was none", LEAST, "limits", {"maxInFlight": 1, "operationsPerSecond": 1}),
     ("the default said aloud", LEAST, "runPolicy", "OncePerSpec"),
     ("the default said aloud: expedite", LEAST, "expedite", False),

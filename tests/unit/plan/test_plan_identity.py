@@ -85,6 +85,7 @@ SAME = [
     ({"limits": {"maxTargets": 1000}}, "a default in a block"),
     ({"limits": {"maxInFlight": 5}}, "how fast is not what"),
     ({"limits": {"operationsPerSecond": 10, "maxTargets": 1000}}, "how fast is not what"),
+    ({"ttlSecondsAfterFinished": 60, "ttlSecondsAfterFailed": 600}, "how long it stays is not what it does"),
     ({"limits": {}}, "an empty block"),
     ({"verification": {"timeout": "5m", "repeat": "Never", "repeatAfter": "30s"}}, "defaults that are written out"),
     ({"verification": {"timeout": "PT5M"}}, "another spelling of a default"),

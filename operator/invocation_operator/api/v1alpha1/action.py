@@ -150,7 +150,8 @@ class RestartOptions(StrictModel):
 
 class ActionSpec(StrictModel):
     """What to do, to which invocations, within which limits. Immutable after creation but for `suspend`, `mode`,
-    `limits.maxInFlight` and `limits.operationsPerSecond`; set a new `runId` to run something again or something else.
+    the TTLs, `limits.maxInFlight` and `limits.operationsPerSecond`; set a new `runId` to run something again or
+    something else.
     """
 
     engine_ref: EngineRef | None = None
@@ -183,6 +184,12 @@ class ActionSpec(StrictModel):
     """End the work this long after the run started, verification included. What was not reached is left alone."""
     not_after: datetime | None = None
     """Never start after this time."""
+    ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=315_360_000)] | None = None
+    """Delete this object so many seconds after it has ended; its InvocationRecord stays, so that the same manifest does
+    not run again. Never done to an object that Argo CD, Flux or Helm owns: they would create it again. Default: it
+    stays."""
+    ttl_seconds_after_failed: Annotated[int, Field(ge=0, le=315_360_000)] | None = None
+    """The same for one that has ended badly (`Stalled`). Default: `ttlSecondsAfterFinished`."""
     run_id: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
     """A token of your choice. The same specification with the same token never runs twice; a new token in a finished
     action runs it again."""
