@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import kopf
@@ -24,12 +25,14 @@ from invocation_operator.cluster.client import KubeClient, load_configuration
 from invocation_operator.cluster.errors import ClusterError, ClusterUnavailable, Forbidden
 from invocation_operator.cluster.events import EventRecorder
 from invocation_operator.cluster.records import Lease, RecordStore
+from invocation_operator.cluster.resources import ACTIONS
 from invocation_operator.handlers import actions, engines
 from invocation_operator.observe import http, metrics
 from invocation_operator.reconcile import parse
 from invocation_operator.reconcile.action import ActionReconciler
 from invocation_operator.reconcile.engine import EngineReconciler
 from invocation_operator.reconcile.engines import Engines
+from invocation_operator.reconcile.expiry import Expiry
 from invocation_operator.reconcile.lock import Lock
 from invocation_operator.reconcile.opening import Opening
 from invocation_operator.reconcile.orphans import Orphans
@@ -73,6 +76,7 @@ class House:
     action_bench: Workbench
     engine_bench: Workbench
     orphans: Orphans
+    expiry: Expiry
     registry: kopf.OperatorRegistry
 
 
@@ -106,9 +110,11 @@ def build(settings: Settings, client: KubeClient, shutdown: Shutdown) -> House:
     action_bench = Workbench("InvocationAction", action_reconciler.reconcile, lambda obj: not parse.settled(obj))
     engine_bench = Workbench("RestateEngine", engine_reconciler.reconcile, lambda obj: True)
     registry = kopf.OperatorRegistry()
-    actions.register(registry, action_bench)
+    expiry = Expiry(client, events, ACTIONS, parse.settled, lambda: datetime.now(UTC))
+    actions.register(registry, action_bench, expiry)
     engines.register(registry, known, engine_bench, action_bench)
-    return House(client, events, known, action_bench, engine_bench, Orphans(client, records, leases), registry)
+    orphans = Orphans(client, records, leases)
+    return House(client, events, known, action_bench, engine_bench, orphans, expiry, registry)
 
 
 async def run(settings: Settings) -> None:
@@ -173,7 +179,7 @@ async def _live(
     settings: Settings, configuration: Configuration, house: House, shutdown: Shutdown, ready: asyncio.Event
 ) -> None:
     stop = asyncio.Event()
-    background = [asyncio.create_task(house.events.run()), asyncio.create_task(house.orphans.run())]
+    background = [asyncio.create_task(room.run()) for room in (house.events, house.orphans, house.expiry)]
     _log_in_with(configuration, house.registry)
     insights = Insights()
     watching = asyncio.create_task(_watch(settings, house, shutdown, insights, stop))

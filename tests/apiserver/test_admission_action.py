@@ -96,7 +96,15 @@ ACCEPTED: list[tuple[str, Spec]] = [
     ("suspended from the start", cancel(suspend=True)),
     (
         "every limit",
-        cancel(limits={"maxTargets": 1000000, "maxFailures": "5%", "maxInFlight": 1, "operationsPerSecond": 1}),
+        cancel(
+            limits={
+                "maxTargets": 1000000,
+                "maxPercentOfService": 100,
+                "maxFailures": "5%",
+                "maxInFlight": 1,
+                "operationsPerSecond": 1,
+            }
+        ),
     ),
     ("failures as a count", cancel(limits={"maxFailures": "10"})),
     ("a cancel that is repeated", cancel(verification={"repeat": "WhenUnchanged", "repeatAfter": "1m"})),
@@ -150,6 +158,11 @@ REJECTED: list[tuple[str, Spec, str]] = [
     ("an engine's name that no object can have", cancel(engineRef={"name": "Production"}), "spec.engineRef.name"),
     ("no targets allowed", cancel(limits={"maxTargets": 0}), "greater than or equal to 1"),
     ("more than a million targets", cancel(limits={"maxTargets": 1000001}), "less than or equal to 1000000"),
+    ("a TTL of the past", cancel(ttlSecondsAfterFinished=-1), "greater than or equal to 0"),
+    ("a TTL as a duration", cancel(ttlSecondsAfterFailed="1d"), "must be of type integer"),
+    ("nothing of a service", cancel(limits={"maxPercentOfService": 0}), "greater than or equal to 1"),
+    ("more than all of a service", cancel(limits={"maxPercentOfService": 101}), "less than or equal to 100"),
+    ("a share as text", cancel(limits={"maxPercentOfService": "5%"}), "must be of type integer"),
     ("more than all may fail", cancel(limits={"maxFailures": "101%"}), "maxFailures"),
     ("failures as a number", cancel(limits={"maxFailures": 5}), "must be of type string"),
     ("an empty token", cancel(runId=""), "at least 1 chars"),

@@ -82,6 +82,7 @@ WRITE = ("create", "update", "patch", "delete", "deletecollection")
 
 CLUSTERWIDE_MAY = [
     (READ, f"invocationactions.{OPS}", EVERYWHERE),
+    (("delete",), f"invocationactions.{OPS}", SERVED),
     (("patch",), f"invocationactions.{OPS}/status", SERVED),
     (READ, f"restateengines.{OPS}", EVERYWHERE),
     (("patch",), f"restateengines.{OPS}/status", SERVED),
@@ -96,8 +97,8 @@ CLUSTERWIDE_MAY = [
     (("get", "create", "delete"), "configmaps", OWN),
 ]
 NEVER = [
-    # A specification is the users' alone, and so is its fate.
-    (WRITE, f"invocationactions.{OPS}", SERVED),
+    # A specification is the users' alone; what one of them gave a TTL is deleted singly.
+    (("create", "update", "patch", "deletecollection"), f"invocationactions.{OPS}", SERVED),
     (WRITE, f"restateengines.{OPS}", SERVED),
     # Credentials are read by name: no list tells which there are, nothing changes them.
     (("list", "watch", *WRITE), "secrets", SERVED),
@@ -126,6 +127,7 @@ NEVER = [
 ]
 NARROW_MAY = [
     (READ, f"invocationactions.{OPS}", SERVED),
+    (("delete",), f"invocationactions.{OPS}", SERVED),
     (("patch",), f"invocationactions.{OPS}/status", SERVED),
     (READ, f"restateengines.{OPS}", SERVED),
     (("patch",), f"restateengines.{OPS}/status", SERVED),
@@ -142,7 +144,7 @@ NARROW_MAY = [
 ]
 NARROW_NEVER = [
     (READ, f"invocationactions.{OPS}", EVERYWHERE),
-    (READ, f"invocationactions.{OPS}", OTHER),
+    ((*READ, "delete"), f"invocationactions.{OPS}", OTHER),
     (READ, f"restateengines.{OPS}", OTHER),
     (("patch",), f"invocationactions.{OPS}/status", OTHER),
     (("create",), "events", OTHER),

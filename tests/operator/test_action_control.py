@@ -257,6 +257,20 @@ def test_more_matches_than_max_targets_are_refused_untouched(stage: Stage) -> No
     assert stage.records("by-id") == stage.records("by-filter") == []
 
 
+def test_more_of_a_service_than_its_share_is_refused_untouched(stage: Stage) -> None:
+    ids = sleepers(stage, 3)
+    living = "select count(*) as n from sys_invocation where target_service_name = 'LabSvc' and status <> 'completed'"
+    existing = stage.engine.sql(living)[0]["n"]
+    below, above = 300 // existing - 1, min(100, 300 // existing + 1)
+    refused = stage.run("below", "Cancel", {"ids": ids}, limits={"maxPercentOfService": max(1, below)}, timeout=60)
+    assert conditions(refused)["Stalled"] == ("True", "TooMuchOfService")
+    assert f"3 of the {existing} of 'LabSvc' would be acted upon" in message(refused)
+    assert set(alive(stage, ids)) == set(ids)
+    assert stage.records("below") == []
+    done = stage.run("above", "Cancel", {"ids": ids}, limits={"maxPercentOfService": above}, timeout=60)
+    assert results(done) == dict.fromkeys(ids, CANCELLED)
+
+
 def test_a_refused_run_can_be_run_with_a_new_run_id_and_a_higher_limit(stage: Stage) -> None:
     ids = sleepers(stage, 3)
     stage.run("cancel", "Cancel", {"ids": ids}, limits={"maxTargets": 2}, timeout=60)

@@ -70,6 +70,15 @@ def test_kill_whose_descendants_exceed_max_targets_is_refused_and_touches_nothin
     assert stage.records("kill") == []
 
 
+def test_kill_counts_descendants_for_the_share_of_their_service(stage: Stage) -> None:
+    parent = stage.send("send_children", HOUR)
+    stage.until(lambda: len(descendants(stage, parent)) == 3, 60)
+    done = stage.run("kill", "Kill", {"ids": [parent]}, limits={"maxPercentOfService": 1}, timeout=60)
+    assert conditions(done)["Stalled"] == ("True", "TooMuchOfService")
+    assert "4 of the " in done["status"]["conditions"][0]["message"]
+    assert len(descendants(stage, parent)) == 3
+
+
 def test_kill_whose_descendants_exceed_or_break_a_guardrail_is_refused(stage: Stage) -> None:
     parent = stage.send("call_tree", HOUR)
     stage.until(lambda: len(descendants(stage, parent)) == 1, 60)

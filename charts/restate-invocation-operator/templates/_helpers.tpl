@@ -63,13 +63,13 @@ would be given rights to everything instead.
 {{- end }}
 
 {{/*
-Rights in each namespace that is served: read the specifications, write their statuses, tell what happened, and keep
-previews that are too large for a status in ConfigMaps that belong to their action.
+Rights in each namespace that is served: read the specifications, write their statuses, delete what a TTL of its own
+ends, tell what happened, and keep previews that are too large for a status in ConfigMaps that belong to their action.
 */}}
 {{- define "operator.rules.actions" -}}
 - apiGroups: [ops.restate.dev]
   resources: [invocationactions]
-  verbs: [get, list, watch]
+  verbs: [get, list, watch, delete]
 - apiGroups: [ops.restate.dev]
   resources: [invocationactions/status]
   verbs: [patch]

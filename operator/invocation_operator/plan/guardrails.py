@@ -14,6 +14,9 @@ from invocation_operator.plan.operations import caused_operations
 from invocation_operator.plan.refusal import Refusal
 from invocation_operator.plan.selector import selects
 
+SHARES_SHOWN = 3
+"""Services that a refused share names."""
+
 
 def check_specification(
     spec: ActionSpec, guardrails: Sequence[Guardrails], namespace_labels: Mapping[str, str]
@@ -72,6 +75,29 @@ def check_plan(
                 "Narrow spec.target.services.",
             )
     return None
+
+
+def check_share(reached: Mapping[str, int], existing: Mapping[str, int], most: int) -> Refusal | None:
+    """Refuse a plan that reaches more than ``most`` percent of any service.
+
+    ``reached`` counts what would be acted upon by service, ``existing`` that service's invocations in the statuses that
+    the action applies to. What came into being between the two counts makes a service larger, never a share smaller
+    than it is; a service that nothing is left of is reached whole.
+    """
+    excess = [
+        (name, number, total)
+        for name, number in sorted(reached.items())
+        if number * 100 > most * (total := max(existing.get(name, 0), number))
+    ]
+    if not excess:
+        return None
+    told = ", ".join(f"{number} of the {total} of {name!r}" for name, number, total in excess[:SHARES_SHOWN])
+    more = f" and of {len(excess) - SHARES_SHOWN} more services" if len(excess) > SHARES_SHOWN else ""
+    return Refusal(
+        r.TOO_MUCH_OF_SERVICE,
+        f"{told}{more} would be acted upon, more than spec.limits.maxPercentOfService ({most}%); nothing was touched. "
+        "Narrow the target, or raise the limit.",
+    )
 
 
 def _allowed(caused: frozenset[Operation], rails: Guardrails) -> Refusal | None:

@@ -29,6 +29,8 @@ default, and a default that changes later must not change what exists."""
 _MUTABLE: tuple[tuple[str, ...], ...] = (
     ("suspend",),
     ("mode",),
+    ("ttlSecondsAfterFinished",),
+    ("ttlSecondsAfterFailed",),
     ("limits", "maxInFlight"),
     ("limits", "operationsPerSecond"),
 )

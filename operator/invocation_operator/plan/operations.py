@@ -61,6 +61,13 @@ def wanted_statuses(spec: ActionSpec) -> frozenset[S]:
     return frozenset(spec.target.statuses or ()) or with_statuses(spec.target, spec.action)[1]
 
 
+def countable_statuses(spec: ActionSpec) -> frozenset[S]:
+    """Return the statuses that count when a share of a service is asked for: those that the action applies to by
+    itself, and what the target names beyond them. The narrower of two readings, so that a share is never told smaller.
+    """
+    return DEFAULT[spec.action] | wanted_statuses(spec)
+
+
 def caused_operations(spec: ActionSpec) -> frozenset[Operation]:
     """Return every operation that ``spec`` can cause."""
     caused = {Operation(spec.action.value)}

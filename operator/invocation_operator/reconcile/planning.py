@@ -4,6 +4,7 @@ Nothing is touched here. The set is bounded while it streams: one invocation mor
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Container, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
@@ -17,15 +18,21 @@ from invocation_operator.engine.rows import Row
 from invocation_operator.plan import identity
 from invocation_operator.plan import refusal as r
 from invocation_operator.plan.build import Plan, PlanBuilder, counts, every_leaf
-from invocation_operator.plan.guardrails import check_plan
-from invocation_operator.plan.operations import POSSIBLE, REACHES_DESCENDANTS, caused_operations, with_statuses
+from invocation_operator.plan.guardrails import check_plan, check_share
+from invocation_operator.plan.operations import (
+    POSSIBLE,
+    REACHES_DESCENDANTS,
+    caused_operations,
+    countable_statuses,
+    with_statuses,
+)
 from invocation_operator.plan.refusal import Refusal
 from invocation_operator.reconcile.cascade import descendants
 from invocation_operator.reconcile.station import Resolved
 from invocation_operator.target.freeze import FrozenTarget, freeze
 from invocation_operator.target.narrow import problems
 from invocation_operator.target.row import InvocationRow, MalformedRow, row_from_json
-from invocation_operator.target.sql import UnsupportedFilter, count_by_status, select, select_ids
+from invocation_operator.target.sql import UnsupportedFilter, count_by_service, count_by_status, select, select_ids
 from invocation_operator.target.vocabulary import STATUS
 from invocation_operator.values.ids import is_invocation_id
 
@@ -104,9 +111,29 @@ async def make_plan(
         resolved.namespace_labels,
         caused_operations(spec),
     )
+    if refused is None:
+        refused = await _share(client, spec, plan, reached)
     if refused is not None:
         return refused
-    return Planning(replace(plan, hash=await _hash(resolved.name, spec, plan)), statement, reached)
+    return Planning(replace(plan, hash=await _hash(resolved.name, spec, plan)), statement, frozenset(reached))
+
+
+async def _share(client: EngineClient, spec: ActionSpec, plan: Plan, descending: Counter[str]) -> Refusal | None:
+    """Refuse more of a service than ``limits.maxPercentOfService``; one query, and none without that limit."""
+    most = spec.limits.max_percent_of_service
+    if most is None or not plan.reach:
+        return None
+    if plan.cascade is not None and plan.cascade.truncated:
+        return Refusal(
+            r.TOO_MUCH_OF_SERVICE,
+            "there are more descendants than are counted, so that spec.limits.maxPercentOfService cannot be judged; "
+            "nothing was touched. Narrow the target.",
+        )
+    reached = Counter(plan.by_service) + descending
+    rows = await client.rows(count_by_service(reached, countable_statuses(spec)))
+    with errors.reading("counts"):
+        existing = {str(row["service"]): int(row["count"]) for row in rows}
+    return check_share(reached, existing, most)
 
 
 async def _hash(engine: str, spec: ActionSpec, plan: Plan) -> str:
@@ -253,11 +280,9 @@ async def _too_many(client: EngineClient, frozen: FrozenTarget, spec: ActionSpec
     )
 
 
-async def _cascade(
-    client: EngineClient, spec: ActionSpec, builder: PlanBuilder
-) -> tuple[Cascade | None, frozenset[str]]:
+async def _cascade(client: EngineClient, spec: ActionSpec, builder: PlanBuilder) -> tuple[Cascade | None, Counter[str]]:
     if spec.action not in REACHES_DESCENDANTS or not builder.targets:
-        return None, frozenset()
+        return None, Counter()
     # An escalation kills, and a kill takes one-way calls with it.
     awaited_only = Operation.KILL not in caused_operations(spec)
     reach = await descendants(client, (t.id for t in builder.targets), awaited_only=awaited_only)
@@ -266,4 +291,4 @@ async def _cascade(
         by_service=counts(reach.by_service, SERVICES_SHOWN) or None,
         truncated=reach.truncated,
     )
-    return cascade, frozenset(reach.by_service)
+    return cascade, reach.by_service

@@ -17,7 +17,16 @@ from invocation_operator.target.freeze import FrozenLeaf, FrozenTarget
 from invocation_operator.target.vocabulary import UnsupportedFilter
 from invocation_operator.values.ids import is_invocation_id
 
-__all__ = ["ALL_COLUMNS", "PLAN_COLUMNS", "UnsupportedFilter", "count_by_status", "literal", "select", "select_ids"]
+__all__ = [
+    "ALL_COLUMNS",
+    "PLAN_COLUMNS",
+    "UnsupportedFilter",
+    "count_by_service",
+    "count_by_status",
+    "literal",
+    "select",
+    "select_ids",
+]
 
 PLAN_COLUMNS: tuple[str, ...] = (
     "id",
@@ -106,6 +115,15 @@ def count_by_status(frozen: FrozenTarget, *, scopes_supported: bool) -> str:
     return (
         f"select i.status as status, count(*) as count{touched} {_source(frozen, (), any_status=any_status)} "
         f"where {condition.sql} group by i.status order by i.status"
+    )
+
+
+def count_by_service(services: Iterable[str], statuses: Iterable[InvocationStatus]) -> str:
+    """Return the statement for rows with ``service`` and ``count``: the invocations of ``services`` in ``statuses``."""
+    names = ", ".join(literal(name) for name in sorted(set(services)))
+    return (
+        f"select i.target_service_name as service, count(*) as count {_from(None, events=False)} "
+        f"where i.target_service_name in ({names}) and {status_filter(statuses).sql} group by i.target_service_name"
     )
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from invocation_operator.api.v1alpha1.action import ActionSpec
 from invocation_operator.api.v1alpha1.engine import Guardrails, Operation
 from invocation_operator.plan import names
-from invocation_operator.plan.guardrails import check_plan, check_specification
+from invocation_operator.plan.guardrails import check_plan, check_share, check_specification
 
 TEAM = {"matchLabels": {"team": "shop"}}
 SHOP = {"team": "shop"}
@@ -159,3 +159,35 @@ def test_never_more_than_the_strictest_limit(total: int, ceilings: list[int], ow
 )
 def test_name_matches_exactly_or_by_prefix(pattern: str, name: str, expected: bool) -> None:
     assert names.matches(pattern, name) is expected
+
+
+@pytest.mark.parametrize(
+    ("reached", "existing", "most", "told"),
+    [
+        ({"checkout": 10}, {"checkout": 100}, 10, None),
+        ({"checkout": 11}, {"checkout": 100}, 10, "11 of the 100 of 'checkout' would"),
+        ({"checkout": 1}, {"checkout": 1}, 99, "1 of the 1 of 'checkout' would"),  # the last one is all of it
+        ({"checkout": 1}, {"checkout": 1}, 100, None),
+        ({"checkout": 1, "cart": 5}, {"checkout": 100, "cart": 9}, 50, "5 of the 9 of 'cart' would"),  # each by itself
+        ({"checkout": 5}, {}, 50, "5 of the 5 of 'checkout' would"),  # gone between the two counts
+        ({"checkout": 5}, {}, 100, None),
+        ({f"s{n}": 1 for n in range(9)}, {}, 50, "1 of the 1 of 's2' and of 6 more services would"),
+        ({}, {"checkout": 1}, 1, None),
+    ],
+)
+def test_share_of_each_service_stays_within_its_limit(
+    reached: dict[str, int], existing: dict[str, int], most: int, told: str | None
+) -> None:
+    refused = check_share(reached, existing, most)
+    if told is None:
+        assert refused is None
+    else:
+        assert refused is not None
+        assert refused.reason == "TooMuchOfService"
+        assert told in refused.message
+
+
+@given(st.integers(1, 1000), st.integers(1, 1000), st.integers(1, 100))
+def test_share_that_is_let_through_is_never_above_its_limit(reached: int, existing: int, most: int) -> None:
+    let_through = check_share({"a": reached}, {"a": existing}, most) is None
+    assert let_through == (min(reached, existing) * 100 <= most * existing)

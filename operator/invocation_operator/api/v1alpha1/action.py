@@ -97,6 +97,10 @@ class Limits(StrictModel):
 
     max_targets: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
     """More matches than this refuse the run before anything is touched."""
+    max_percent_of_service: Annotated[int, Field(ge=1, le=100)] | None = None
+    """More than this share (percent) of any one service's invocations refuses the run before anything is touched.
+    Counted when the plan is made: what would be acted upon, living descendants of a Cancel or Kill included, of that
+    service's invocations in the statuses that the action applies to. Default: no limit."""
     max_failures: Annotated[str, StringConstraints(max_length=16, pattern=r"^([0-9]+|(100|[1-9]?[0-9])%)$")] | None = (
         None
     )
@@ -146,7 +150,8 @@ class RestartOptions(StrictModel):
 
 class ActionSpec(StrictModel):
     """What to do, to which invocations, within which limits. Immutable after creation but for `suspend`, `mode`,
-    `limits.maxInFlight` and `limits.operationsPerSecond`; set a new `runId` to run something again or something else.
+    the TTLs, `limits.maxInFlight` and `limits.operationsPerSecond`; set a new `runId` to run something again or
+    something else.
     """
 
     engine_ref: EngineRef | None = None
@@ -179,6 +184,12 @@ class ActionSpec(StrictModel):
     """End the work this long after the run started, verification included. What was not reached is left alone."""
     not_after: datetime | None = None
     """Never start after this time."""
+    ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=315_360_000)] | None = None
+    """Delete this object so many seconds after it has ended; its InvocationRecord stays, so that the same manifest does
+    not run again. Never done to an object that Argo CD, Flux or Helm owns: they would create it again. Default: it
+    stays."""
+    ttl_seconds_after_failed: Annotated[int, Field(ge=0, le=315_360_000)] | None = None
+    """The same for one that has ended badly (`Stalled`). Default: `ttlSecondsAfterFinished`."""
     run_id: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
     """A token of your choice. The same specification with the same token never runs twice; a new token in a finished
     action runs it again."""

@@ -88,6 +88,7 @@ IMMUTABLE = (
     "reason",
     "target",
     "limits.maxTargets",
+    "limits.maxPercentOfService",
     "limits.maxFailures",
     "verification",
     "expedite",
