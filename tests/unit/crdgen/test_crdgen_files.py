@@ -81,4 +81,5 @@ def test_rules_know_every_phase_in_which_a_run_has_ended() -> None:
 
 def test_rules_freeze_every_field_but_those_that_may_change() -> None:
     fields = {field.alias for field in ActionSpec.model_fields.values()}
-    assert {name.partition(".")[0] for name in IMMUTABLE} == fields - {"suspend", "mode", "runId"}
+    may_change = {"suspend", "mode", "runId", "ttlSecondsAfterFinished", "ttlSecondsAfterFailed"}
+    assert {name.partition(".")[0] for name in IMMUTABLE} == fields - may_change
