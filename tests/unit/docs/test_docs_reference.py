@@ -27,6 +27,8 @@ NO_REASONS = {
         "AlreadyExists",
         "Throttled",
     ),
+    # Tools that own objects.
+    *("Helm", "Flux"),
     # Types named in annotations before they exist.
     *("Lane", "Bell", "Ledger", "Record", "Timing", "Hold"),
     # Ends of a run in this process; nobody else sees them.
