@@ -24,6 +24,7 @@ NO_REASONS = {
         "DryRun",
         "WhenUnchanged",
         "Unknown",
+        "True",
         "AlreadyExists",
         "Throttled",
     ),
