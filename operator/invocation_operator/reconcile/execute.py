@@ -351,8 +351,8 @@ class Executor:
         return seen
 
     def _vouched(self, item: Item) -> bool:
-        """The partition's leader has answered a call on this very invocation a moment ago, and nothing failed since."""
-        return item.answered_at > max(self.outage.last, self.clock.now() - VOUCHED_SECONDS)
+        """The partition's leader took a call on this very invocation a moment ago, and nothing failed since."""
+        return item.vouched_at > max(self.outage.last, self.clock.now() - VOUCHED_SECONDS)
 
     def _question(self, item: Item) -> Question:
         operation = self.run.operation

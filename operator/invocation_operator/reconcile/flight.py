@@ -47,10 +47,11 @@ class Call:
         item = self.flight.item
         item.asks, item.asked_at, item.first_asked_at, item.last, item.before = self._before
 
-    def taken(self, new_id: str | None, now: float) -> None:
+    def taken(self, new_id: str | None) -> None:
         """The engine took it."""
         item = self.flight.item
-        item.answered_at = now
+        # Not when the answer came: it may have been under way while the engine went away and came back.
+        item.vouched_at = item.asked_at
         item.lost = False
         item.done.append(self.ask.verb)
         item.new_id = new_id or item.new_id

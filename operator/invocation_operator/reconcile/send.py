@@ -91,7 +91,7 @@ class Sender:
         except errors.EngineError as error:
             self._unanswered([call], error)
         else:
-            call.taken(answer.new_id, self.clock.now())
+            call.taken(answer.new_id)
 
     async def _send_batch(self, calls: list[Call]) -> None:
         ask = calls[0].ask
@@ -116,7 +116,7 @@ class Sender:
             id_ = call.flight.item.planned.id
             refusal = answer.refused.get(id_)
             if refusal is None:
-                call.taken(answer.taken[id_], self.clock.now())
+                call.taken(answer.taken[id_])
             elif refusal.status is None:
                 await self._send_single(call)
             else:

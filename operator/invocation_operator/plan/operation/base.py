@@ -129,8 +129,8 @@ class Item:
     last: Ask | None = None
     lost: bool = False
     """The answer to the last call is missing: it may or may not have been carried out."""
-    answered_at: float = float("-inf")
-    """When the engine last answered a call on it."""
+    vouched_at: float = float("-inf")
+    """When the last call on it that the engine took was sent: its partition had read its log then, or later."""
     new_id: str | None = None
     done: list[Verb] = field(default_factory=list)
     """Calls that the engine accepted, in their order."""

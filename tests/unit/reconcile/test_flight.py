@@ -1,0 +1,31 @@
+"""Calls between decision and answer."""
+
+from datetime import UTC, datetime
+
+from invocation_operator.api.v1alpha1.target import InvocationStatus
+from invocation_operator.plan.operation.base import Ask, Item, Seen, Verb
+from invocation_operator.plan.targets import Planned
+from invocation_operator.reconcile.flight import Call, Flight
+
+BORN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def call() -> Call:
+    item = Item(0, Planned("inv_a", BORN, InvocationStatus.RUNNING, "Svc/h"))
+    return Call(Flight(item), Ask(Verb.KILL), Seen(None))
+
+
+def test_taken_call_vouches_from_when_it_was_sent_however_late_its_answer_came() -> None:
+    """The engine may have gone away and come back, its log unread, while the answer was under way."""
+    made = call()
+    made.mark(100.0)
+    made.taken(None)
+    assert made.flight.item.vouched_at == 100.0
+
+
+def test_call_that_was_not_asked_vouches_for_nothing() -> None:
+    made = call()
+    made.mark(100.0)
+    made.unmark()
+    assert made.flight.item.vouched_at == float("-inf")
+    assert made.flight.item.asks == 0
