@@ -17,6 +17,8 @@ from invocation_operator.values.ids import sibling, spread
 
 SPREAD = 32
 """Partition keys that are asked for a whole engine; it has 24 partitions unless told otherwise."""
+LIMIT = 128
+"""So many invocations are asked for one by one; with more, all partitions are, this often over the key space."""
 AT_ONCE = 16
 
 
@@ -26,7 +28,9 @@ async def require_caught_up(client: EngineClient, ids: Iterable[str] | None = No
     What is read after this returns is not older than the call. Raises ``ServerFault`` (503) when one has not, and the
     client's other errors.
     """
-    asked = spread(SPREAD) if ids is None else {sibling(id_) for id_ in ids}
+    asked = set(spread(SPREAD) if ids is None else map(sibling, ids))
+    if len(asked) > LIMIT:
+        asked = set(spread(LIMIT))
     gate = asyncio.Semaphore(AT_ONCE)
     answers = await asyncio.gather(*(_ask(client, id_, gate) for id_ in asked), return_exceptions=True)
     for answer in answers:

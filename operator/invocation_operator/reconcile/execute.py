@@ -36,8 +36,12 @@ LOOK_GROWTH = 1.6
 LOOK_LIMIT_SECONDS = 2.0
 LOOK_BATCH = 500
 HELPING_SECONDS = 0.02
-VOUCHED_SECONDS = 0.5
-"""How long an engine's answer on an invocation vouches for what its rows show: less than a restart takes."""
+VOUCHED_SECONDS = 0.1
+"""How long after a call was sent its answer vouches for what the rows show.
+
+Longer than most effects take (20 ms), and too short for an engine to go away, come back and answer queries with an
+unread log: 0.4 s were seen, and in half a second it passed for gone what was cancelled.
+"""
 TICK_SECONDS = 0.25
 """How often a run that has nothing due looks at its stops; changes of the object ring at once."""
 FINISH_SECONDS = 60.0
