@@ -15,3 +15,6 @@ CONFIG_MAPS = Resource("configmaps")
 EVENTS = Resource("events")
 CRDS = Resource("customresourcedefinitions", "apiextensions.k8s.io")
 CLOUD_ENVIRONMENTS = Resource("restatecloudenvironments", "restate.dev", "v1beta1")
+
+SOURCES = {ACTION_KIND.kind: ACTIONS}
+"""What asks for runs, by kind."""

@@ -115,7 +115,7 @@ class ActionReconciler:
         name = self._record_name(subject, spec, located)
         record = await self.records.find(name)
         if record is None and spec.engine_ref is None:
-            record = await self.lock.unfinished_of(subject)
+            record = await self.lock.unfinished_of(subject.source, subject.run_id)
         if record is not None:
             return await self._meet(cell, board, subject, record)
         if spec.suspend and spec.mode is Mode.EXECUTE:
@@ -182,7 +182,7 @@ class ActionReconciler:
         if current is None or current.generation != subject.generation:
             # Deleted, suspended or changed while the plan was made.
             return Retry(0.0)
-        task = await self.lock.acquire(subject, spec, resolved, planning, name, seen)
+        task = await self.lock.acquire(subject.source, spec, resolved, planning, name, seen)
         if task is None:
             # Somebody else was faster: it is their run, or it was ours before.
             return Retry(0.0)

@@ -1,6 +1,12 @@
-"""The status of one object, written in turn: the base of each write is what the last one answered."""
+"""Where a run tells how far it is: the status of one object, written in turn.
+
+The base of each write is what the last one answered. A run knows only the ``Bulletin``: what is the whole status of an
+InvocationAction is one entry in that of another kind.
+"""
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import stamina
 
@@ -11,6 +17,40 @@ from invocation_operator.cluster.errors import ClusterUnavailable, ObjectNotFoun
 from invocation_operator.cluster.resources import ACTIONS
 from invocation_operator.plan.report import within
 from invocation_operator.reconcile.cell import Cell
+
+AGAIN = "To run it again set a new spec.runId."
+
+
+class Bulletin(Protocol):
+    """What a run needs of the object that asked for it."""
+
+    status: ActionStatus
+    """What is said of the run."""
+
+    @property
+    def obj(self) -> Object:
+        """The newest version of the object that is known."""
+
+    @property
+    def generation(self) -> int:
+        """Generation of the specification that the run is about."""
+
+    @property
+    def title(self) -> str:
+        """What its Events begin with; empty for an object that is one run."""
+
+    @property
+    def again(self) -> str:
+        """How a person has it done again."""
+
+    def knobs(self) -> Mapping[str, Any]:
+        """Return the part of the specification as it is now that may change in mid-run: ``suspend`` and ``limits``."""
+
+    async def write(self, status: ActionStatus, *, insist: bool = False) -> None:
+        """Say ``status``; with ``insist`` for as long as the API server is away.
+
+        Raises ``ObjectNotFound`` or ``WriteConflict`` when the object is gone or replaced.
+        """
 
 
 class Board:
@@ -34,6 +74,20 @@ class Board:
         """Generation of the specification as it is now, as long as that is the same run."""
         same = self.obj.get("spec", {}).get("runId") == self._obj.get("spec", {}).get("runId")
         return int((self.obj if same else self._obj)["metadata"].get("generation", 1))
+
+    @property
+    def title(self) -> str:
+        """None is needed: the object is the run."""
+        return ""
+
+    @property
+    def again(self) -> str:
+        """How a person has it done again."""
+        return AGAIN
+
+    def knobs(self) -> Mapping[str, Any]:
+        """Return the specification as it is now."""
+        return self.obj.get("spec") or {}
 
     async def write(self, status: ActionStatus, *, insist: bool = False) -> None:
         """Write ``status``, in what an object may hold; with ``insist`` for as long as the API server is away.

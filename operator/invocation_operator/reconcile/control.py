@@ -4,9 +4,10 @@ A person sets ``suspend``, deletes the object, pulls the engine's kill switch; t
 process holds the run. Everything is read from what the watches last said, so a stop takes effect at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from invocation_operator.reconcile.cell import Cell
 
@@ -35,6 +36,8 @@ class Control:
 
     cell: Cell
     uid: str
+    knobs: Callable[[], Mapping[str, Any]]
+    """The part of the object's specification, as it is now, that holds ``suspend`` and ``limits`` of this run."""
     engine_suspended: Callable[[], bool]
     engine_replaced: Callable[[], bool]
     holds: Callable[[], bool]
@@ -60,7 +63,7 @@ class Control:
             return self.final
         if self.shutting_down():
             return Stop.SHUTDOWN
-        if self._spec("suspend"):
+        if self.knobs().get("suspend"):
             return Stop.SUSPENDED
         return Stop.ENGINE_SUSPENDED if self.engine_suspended() else None
 
@@ -74,10 +77,6 @@ class Control:
 
     def limit(self, name: str) -> int | None:
         """Return a limit that may be changed while the run goes on."""
-        limits = self._spec("limits")
+        limits = self.knobs().get("limits")
         value = limits.get(name) if isinstance(limits, dict) else None
         return value if isinstance(value, int) else None
-
-    def _spec(self, name: str) -> object:
-        obj = self.cell.obj
-        return (obj.get("spec") or {}).get(name) if obj else None

@@ -1,5 +1,7 @@
 """The lock of a run and what is kept with it: taking it, taking it over, and the set that a dry run has shown.
 
+What asks for a run is a *source*: an InvocationAction, or a part of another kind that runs something by itself.
+
 Between the reconciler, which decides, and ``cluster.records`` and ``cluster.chunks``, which keep.
 """
 
@@ -50,7 +52,7 @@ class PlanLost:
 
 @dataclass(slots=True)
 class Lock:
-    """Locks of InvocationActions."""
+    """Locks of runs."""
 
     client: KubeClient
     records: RecordStore
@@ -87,7 +89,13 @@ class Lock:
     # The lock.
 
     async def acquire(
-        self, subject: Subject, spec: ActionSpec, resolved: Resolved, planning: Planning, name: str, seen: EngineSeen
+        self,
+        source: RecordSource,
+        spec: ActionSpec,
+        resolved: Resolved,
+        planning: Planning,
+        name: str,
+        seen: EngineSeen,
     ) -> Task | None:
         """Create the record, and with it the right to act. None when it exists already.
 
@@ -101,9 +109,7 @@ class Lock:
         first_batch = _first_batch(spec, resolved.station.budget, plan.total) if inline else 0
         record_spec = RecordSpec(
             hash_version=identity.HASH_VERSION,
-            source=RecordSource(
-                kind="InvocationAction", namespace=subject.namespace, name=subject.name, uid=subject.uid
-            ),
+            source=source,
             engine=resolved.identity,
             action=spec.action,
             reason=spec.reason,
@@ -123,7 +129,7 @@ class Lock:
             ),
         )
         engine_now = await resolved.station.client.now()
-        hold = await self.records.create(name, record_spec, _labels(subject))
+        hold = await self.records.create(name, record_spec, _labels(source))
         if hold is None:
             return None
         async with kept_alive(hold):
@@ -176,15 +182,15 @@ class Lock:
             recovered=True,
         )
 
-    async def unfinished_of(self, subject: Subject) -> Record | None:
+    async def unfinished_of(self, source: RecordSource, run_id: str | None) -> Record | None:
         """Return the unfinished record of this very object and run, whatever its name is.
 
         An object that names no engine means another record once another engine is the default; the run that it began
         must be found all the same.
         """
-        labels = ",".join(f"{key}={value}" for key, value in _labels(subject).items())
+        labels = ",".join(f"{key}={value}" for key, value in _labels(source).items())
         async for record in self.records.labelled(labels):
-            if record.spec.source.uid == subject.uid and record.spec.run_id == subject.run_id and not record.finished:
+            if record.spec.source.uid == source.uid and record.spec.run_id == run_id and not record.finished:
                 return record
         return None
 
@@ -238,6 +244,6 @@ def _chunks(targets: Sequence[Planned]) -> list[str]:
     return [encode(targets[i : i + TARGETS_PER_CHUNK]) for i in range(0, len(targets), TARGETS_PER_CHUNK)]
 
 
-def _labels(subject: Subject) -> dict[str, str]:
+def _labels(source: RecordSource) -> dict[str, str]:
     """Labels to find a record by its source; names that do not fit a label's value are cut."""
-    return dict(zip(SOURCE_LABELS, (subject.namespace[:63].rstrip("-."), subject.name[:63].rstrip("-.")), strict=True))
+    return dict(zip(SOURCE_LABELS, (source.namespace[:63].rstrip("-."), source.name[:63].rstrip("-.")), strict=True))

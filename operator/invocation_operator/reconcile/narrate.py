@@ -13,9 +13,8 @@ from invocation_operator.cluster.records import Record
 from invocation_operator.conditions import Verdict
 from invocation_operator.plan import report
 from invocation_operator.plan.refusal import Refusal
+from invocation_operator.reconcile.board import AGAIN
 from invocation_operator.reconcile.control import Stop
-
-AGAIN = "To run it again set a new spec.runId."
 
 _VERDICTS = {
     Phase.SUCCEEDED: Verdict.READY,
@@ -100,12 +99,12 @@ def running(counted: ActionProgress, *, verifying: bool, stop: Stop | None, outa
     return Turn(Phase.RUNNING, "Running", numbers)
 
 
-def ended(counted: ActionProgress, stop: Stop | None, planned_total: int) -> Turn:
-    """A run has ended, or was stopped for good."""
+def ended(counted: ActionProgress, stop: Stop | None, planned_total: int, *, again: str = AGAIN) -> Turn:
+    """A run has ended, or was stopped for good. ``again`` says how it is done again."""
     sentence = report.sentence(counted)
     if stop is not None:
         left = counted.total - counted.done
-        message = f"{STOPS[stop]}; {sentence}; {left} not touched. {AGAIN}"
+        message = f"{STOPS[stop]}; {sentence}; {left} not touched. {again}"
         return Turn(Phase.STOPPED, stop.value, message)
     phase = report.final_phase(counted)
     if phase is Phase.SUCCEEDED:
@@ -115,7 +114,7 @@ def ended(counted: ActionProgress, stop: Stop | None, planned_total: int) -> Tur
             return Turn(phase, "NothingToDo", f"{sentence}.")
         return Turn(phase, "Succeeded", f"{sentence}.")
     hint = "See status.results for what needs attention."
-    return Turn(phase, phase.value, f"{sentence}. {hint} {AGAIN}")
+    return Turn(phase, phase.value, f"{sentence}. {hint} {again}")
 
 
 def already_executed(record: Record) -> Turn:

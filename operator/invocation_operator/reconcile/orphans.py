@@ -19,7 +19,7 @@ from invocation_operator.cluster.errors import (
     UnreadableObject,
 )
 from invocation_operator.cluster.records import Record, RecordStore
-from invocation_operator.cluster.resources import ACTIONS
+from invocation_operator.cluster.resources import SOURCES
 from invocation_operator.reconcile.control import Stop
 from invocation_operator.reconcile.narrate import STOPS, abandoned
 from invocation_operator.reconcile.takeover import Leases
@@ -89,8 +89,12 @@ class Orphans:
 
     async def _has_object(self, record: Record) -> bool:
         source = record.spec.source
+        resource = SOURCES.get(source.kind)
+        if resource is None:
+            # Of a kind that only a newer operator knows: not ours to end.
+            return True
         try:
-            obj = await self.client.get(ACTIONS, source.namespace, source.name, metadata_only=True)
+            obj = await self.client.get(resource, source.namespace, source.name, metadata_only=True)
         except ObjectNotFound:
             return False
         return bool(obj["metadata"]["uid"] == source.uid)

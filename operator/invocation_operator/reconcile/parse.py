@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from invocation_operator.api.v1alpha1.action import ActionSpec, ActionStatus, Phase
+from invocation_operator.api.v1alpha1.action import ACTION_KIND, ActionSpec, ActionStatus, Phase
+from invocation_operator.api.v1alpha1.record import RecordSource
 from invocation_operator.cluster.client import Object
 from invocation_operator.cluster.records import TERMINAL
 from invocation_operator.plan import refusal as r
@@ -44,6 +45,11 @@ class Subject:
     def uid(self) -> str:
         """Its UID."""
         return str(self.obj["metadata"]["uid"])
+
+    @property
+    def source(self) -> RecordSource:
+        """The object as a record names it."""
+        return RecordSource(kind=ACTION_KIND.kind, namespace=self.namespace, name=self.name, uid=self.uid)
 
     @property
     def run_id(self) -> str | None:

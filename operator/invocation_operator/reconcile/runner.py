@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal
 
 import structlog
 
@@ -25,7 +26,7 @@ from invocation_operator.plan.operation import operation_for
 from invocation_operator.plan.report import Findings
 from invocation_operator.plan.targets import Planned
 from invocation_operator.reconcile import narrate
-from invocation_operator.reconcile.board import Board
+from invocation_operator.reconcile.board import Bulletin
 from invocation_operator.reconcile.cell import Cell
 from invocation_operator.reconcile.control import Control, Stop
 from invocation_operator.reconcile.engines import Engines
@@ -86,7 +87,7 @@ class Runner:
     shutting_down: Callable[[], bool]
     call_timeout: float
 
-    async def run(self, cell: Cell, board: Board, task: Task) -> None:
+    async def run(self, cell: Cell, board: Bulletin, task: Task) -> None:
         """Carry out ``task`` and close its books. Raises ``HoldLost`` when somebody else has the run."""
         run_clock = RunClock(task.started, task.engine_now, self.clock)
         journal = Journal(task.hold, task.ledger, task.findings, task.named, run_clock)
@@ -131,12 +132,13 @@ class Runner:
             await asyncio.gather(*helpers, begun, return_exceptions=True)
         await self._close(board, task, journal, stop)
 
-    def _control(self, cell: Cell, board: Board, task: Task, clock: RunClock) -> Control:
+    def _control(self, cell: Cell, board: Bulletin, task: Task, clock: RunClock) -> Control:
         timeout = task.spec.timeout
         address = task.resolved.station.address
         return Control(
             cell=cell,
             uid=board.obj["metadata"]["uid"],
+            knobs=board.knobs,
             engine_suspended=lambda: self.engines.suspended(address),
             engine_replaced=lambda: self.engines.replaced(task.resolved),
             holds=lambda: task.hold.certain,
@@ -145,7 +147,7 @@ class Runner:
             now=clock.now,
         )
 
-    async def _begin(self, board: Board, task: Task, journal: Journal) -> None:
+    async def _begin(self, board: Bulletin, task: Task, journal: Journal) -> None:
         """Say that it runs. Done before the record is closed, so that a status that was lost is told from this."""
         turn = narrate.running(journal.progress(), verifying=False, stop=None, outage=None)
         status = narrate.apply(
@@ -167,7 +169,7 @@ class Runner:
         with contextlib.suppress(ObjectNotFound, WriteConflict):
             await board.write(status, insist=True)
         told = narrate.started(len(task.targets), recovered=task.recovered)
-        self.events.tell(board.obj, "TakenOver" if task.recovered else "Started", told)
+        self.events.tell(board.obj, "TakenOver" if task.recovered else "Started", f"{board.title}{told}")
 
     async def _renew(self, journal: Journal) -> None:
         while True:
@@ -179,7 +181,7 @@ class Runner:
             except ClusterError as error:
                 log.warning("could not renew the hold", record=journal.hold.record.name, error=str(error))
 
-    async def _tell(self, board: Board, journal: Journal, executor: Executor, control: Control) -> None:
+    async def _tell(self, board: Bulletin, journal: Journal, executor: Executor, control: Control) -> None:
         """Write progress, soon at first and less often in a long run; nothing when nothing changed.
 
         Nothing either once somebody else may hold the run: the status is theirs, and may tell its end already.
@@ -207,7 +209,7 @@ class Runner:
             with contextlib.suppress(ClusterError):
                 await board.write(status)
 
-    async def _close(self, board: Board, task: Task, journal: Journal, stop: Stop | None) -> None:
+    async def _close(self, board: Bulletin, task: Task, journal: Journal, stop: Stop | None) -> None:
         if stop is Stop.HOLD_LOST:
             raise HoldLost(task.hold.record.name)
         if stop is Stop.SHUTDOWN:
@@ -215,7 +217,7 @@ class Runner:
             log.info("run handed over", record=task.hold.record.name, **_numbers(journal))
             return
         counted = journal.progress()
-        turn = narrate.ended(counted, stop, len(task.targets))
+        turn = narrate.ended(counted, stop, len(task.targets), again=board.again)
         at = journal.clock.engine_time(journal.clock.now())
         await journal.finish(turn.phase, turn.message, at)
         metrics.run_ended(task.spec.action, turn.phase, journal.clock.now(), counted)
@@ -240,7 +242,8 @@ class Runner:
             )
             with contextlib.suppress(ObjectNotFound, WriteConflict):
                 await board.write(status, insist=True)
-            self.events.tell(board.obj, turn.reason, turn.message, "Normal" if turn.ready else "Warning")
+            kind: Literal["Normal", "Warning"] = "Normal" if turn.ready else "Warning"
+            self.events.tell(board.obj, turn.reason, f"{board.title}{turn.message}", kind)
         record = task.hold.record
         with contextlib.suppress(ClusterError):
             await delete_chunks(self.client, record.namespace, record.chunk_prefix, record.spec.plan.chunks)

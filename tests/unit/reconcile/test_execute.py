@@ -133,6 +133,7 @@ def scene(
     control = Control(
         cell=cell,
         uid="u",
+        knobs=lambda: cell.obj["spec"] if cell.obj else {},
         engine_suspended=lambda: False,
         engine_replaced=lambda: False,
         holds=lambda: True,

@@ -19,8 +19,8 @@ class Keeper(FakeKube):
     async def replace_status(self, resource: Any, namespace: str, name: str, body: Object) -> Object:
         return self.put(resource, namespace, name, spec=body["spec"], status=body["status"])
 
-    def record(self, name: str, source: str, **spec: Any) -> None:
-        raw = dump(SPEC) | {"source": {"kind": "InvocationAction", "namespace": "shop", "name": source, "uid": "u"}}
+    def record(self, name: str, source: str, kind: str = "InvocationAction", **spec: Any) -> None:
+        raw = dump(SPEC) | {"source": {"kind": kind, "namespace": "shop", "name": source, "uid": "u"}}
         self.put(RECORDS, "ops", name, spec=raw | spec, status={"observedGeneration": 1})
 
     def phase(self, name: str) -> str | None:
@@ -39,9 +39,10 @@ async def test_orphans_are_closed_beside_records_that_cannot_be_read() -> None:
     kube.put(RECORDS, "ops", "b-broken", spec={"source": 7})
     kube.record("c-orphan", "gone")
     kube.record("d-alive", "alive")
+    kube.record("e-newer-kind", "gone", kind="Teleporter")
     kube.put(ACTIONS, "shop", "alive", metadata={"uid": "u"})
     assert await orphans(kube).close_all() is False
-    assert [kube.phase(name) for name in ("c-orphan", "d-alive")] == ["Stopped", None]
+    assert [kube.phase(name) for name in ("c-orphan", "d-alive", "e-newer-kind")] == ["Stopped", None, None]
 
 
 async def test_orphans_without_the_right_to_look_close_nothing() -> None:
