@@ -106,8 +106,8 @@ def build(settings: Settings, client: KubeClient, shutdown: Shutdown) -> House:
         gate=SchemaGate(client, clock),
         leases=leases,
     )
-    engine_reconciler = EngineReconciler(client, known, events, clock)
     action_bench = Workbench("InvocationAction", action_reconciler.reconcile, lambda obj: not parse.settled(obj))
+    engine_reconciler = EngineReconciler(client, known, events, clock, action_bench.ring_all)
     engine_bench = Workbench("RestateEngine", engine_reconciler.reconcile, lambda obj: True)
     registry = kopf.OperatorRegistry()
     expiry = Expiry(client, events, ACTIONS, parse.settled, lambda: datetime.now(UTC))

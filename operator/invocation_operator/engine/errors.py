@@ -14,7 +14,7 @@ outcome of one invocation::
     │   ├── Unprocessable      422
     │   ├── NotReady           425
     │   └── Throttled          429, ``retry_after``
-    ├── ServerFault            5xx, ``status``; for queries a 500 may also mean a mistake in the SQL
+    ├── ServerFault            5xx, ``status``, ``retry_after``; for queries a 500 may also mean a mistake in the SQL
     ├── BadReply               an answer that is not the engine's: HTML, wrong type, a redirect, too large
     │   └── CutOff             the answer began well and did not end
     └── VersionUnsupported     the engine is older than what the operator was built for
@@ -140,13 +140,15 @@ class Throttled(Rejected):
 
 
 class ServerFault(EngineError):
-    """5xx. What happened to a write is unknown."""
+    """5xx. What happened to a write is unknown. ``retry_after`` in seconds, when the answer said it."""
 
     status: int
+    retry_after: float | None
 
-    def __init__(self, message: str, *, status: int) -> None:
+    def __init__(self, message: str, *, status: int, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.retry_after = retry_after
 
 
 class BadReply(EngineError):

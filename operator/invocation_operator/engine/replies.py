@@ -87,7 +87,7 @@ async def refusal(response: aiohttp.ClientResponse, token: str | None) -> errors
     if status in (401, 403):
         return errors.Unauthorized(f"not authorized ({status})" + (f": {message}" if message else ""), status=status)
     if status == 429:
-        return errors.Throttled(said, retry_after=_retry_after(response.headers.get("Retry-After")))
+        return errors.Throttled(said, retry_after=_retry_after(response))
     if status in _OWN_WORDS:
         if message is None:
             return errors.BadReply(f"{status} that the engine did not write: is this the address of the admin API?")
@@ -95,7 +95,7 @@ async def refusal(response: aiohttp.ClientResponse, token: str | None) -> errors
     if status == 422:
         return errors.Unprocessable(said, status=status)
     if status >= 500:
-        return errors.ServerFault(said, status=status)
+        return errors.ServerFault(said, status=status, retry_after=_retry_after(response))
     return errors.Rejected(said, status=status)
 
 
@@ -152,8 +152,9 @@ def _media_type(response: aiohttp.ClientResponse) -> str:
     return response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
-def _retry_after(value: str | None) -> float | None:
+def _retry_after(response: aiohttp.ClientResponse) -> float | None:
     """Seconds; the header holds seconds or a date (RFC 9110, 10.2.3). At most a day."""
+    value = response.headers.get("Retry-After")
     if value is None:
         return None
     try:

@@ -40,7 +40,7 @@ from invocation_operator.reconcile.runner import Runner
 from invocation_operator.reconcile.schema import SchemaGate
 from invocation_operator.reconcile.station import Located, Resolved
 from invocation_operator.reconcile.takeover import Leases
-from invocation_operator.reconcile.waiting import Waiting, unreachable
+from invocation_operator.reconcile.waiting import LONGEST_SECONDS, Waiting, unreachable
 from invocation_operator.reconcile.workbench import Done, Outcome, Retry
 
 log = structlog.get_logger(__name__)
@@ -324,18 +324,18 @@ class ActionReconciler:
         *,
         begun: bool = False,
     ) -> Outcome:
-        seconds = waiting.retry_seconds
+        seconds, most = waiting.retry_seconds, LONGEST_SECONDS
         not_after = subject.spec.not_after if subject.spec else None
         begun = begun or _of_this_run(subject.status, subject.run_id).record is not None
         if not_after is not None and not begun:
             left = (not_after - datetime.now(UTC)).total_seconds()
             if left <= 0:
                 return await self._expire(board, subject, not_after)
-            seconds = min(seconds, left)
+            most = min(most, left)
         phase = subject.status.phase if subject.status.phase in _UNDER_WAY else waiting_in
         verdict = Verdict.STALLED if waiting.reason in _NEEDS_A_PERSON else None
         await self._pending(board, subject, Turn(phase, waiting.reason, waiting.message, verdict))
-        return Retry(seconds)
+        return Retry(seconds, most)
 
     async def _pending(self, board: Board, subject: Subject, turn: Turn) -> None:
         before = next((c for c in board.status.conditions or () if c.type == "Ready"), None)

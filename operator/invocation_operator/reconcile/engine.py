@@ -30,6 +30,7 @@ log = structlog.get_logger(__name__)
 
 PROBE_SECONDS = 30.0
 PROBE_FAILED_SECONDS = 5.0
+PROBE_FAILED_LIMIT_SECONDS = 15.0
 SAMPLE_SECONDS = 60.0
 """How often invocations are counted: a count reads every invocation of the engine."""
 FORGET_SECONDS = 20 * SAMPLE_SECONDS
@@ -45,6 +46,8 @@ class EngineReconciler:
     engines: Engines
     events: EventRecorder
     clock: Callable[[], float]
+    is_up: Callable[[], None] = lambda: None
+    """Told when an engine can be used that could not be: what waits for it need not wait any longer."""
     _sampled: dict[str, float] = field(default_factory=dict)
 
     async def reconcile(self, cell: Cell) -> Outcome:
@@ -59,7 +62,9 @@ class EngineReconciler:
             verdict = Verdict.STALLED if waiting.stalled else Verdict.WORKING
             status = before.model_copy(update={"url": self._url(obj) or before.url})
             await self._write(cell, obj, status, verdict, waiting.reason, waiting.message)
-            return Retry(min(waiting.retry_seconds, PROBE_FAILED_SECONDS) if not waiting.stalled else PROBE_SECONDS)
+            if waiting.stalled:
+                return Retry(PROBE_SECONDS)
+            return Retry(min(waiting.retry_seconds, PROBE_FAILED_SECONDS), PROBE_FAILED_LIMIT_SECONDS)
         found = await self._look(obj, before, resolved)
         reason, message = _verdict(resolved, self.engines.switches(resolved.station.address))
         await self._write(cell, obj, found, Verdict.READY, reason, message)
@@ -133,6 +138,8 @@ class EngineReconciler:
             return
         except WriteConflict:
             return
+        if up and (before is None or before.status != "True"):
+            self.is_up()
         if before is None or before.reason != reason:
             self.events.tell(obj, reason, message, "Normal" if up else "Warning")
             log.info("engine can be used" if up else "engine cannot be used", reason=reason, message=message)

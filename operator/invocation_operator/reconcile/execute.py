@@ -184,7 +184,10 @@ class Executor:
             # are refilled by halves, so that intent is not kept for each one alone.
             queued, rate = sum(flight.queued for flight in self._flights.values()), self.lane.per_second()
             room = min(self.lane.room(), rate - queued, HELPING, most)
-            if room > 0 and queued * 2 <= rate and self.control.stop() is None and self.outage.message is None:
+            if (trial := self.outage.room(self.clock.now())) is not None:
+                # Nothing more than the one call that shows whether it is over.
+                room = min(room, trial - queued)
+            if room > 0 and queued * 2 <= rate and self.control.stop() is None:
                 if room >= min(most, HELPING) // 2 or not self._flights or waited:
                     return room
                 # Each helping is a write to the record: a moment later it is a larger one.
@@ -313,7 +316,10 @@ class Executor:
             self.outage.failed(error, self.clock.now())
             seen = []
         else:
-            self.outage.over()
+            self.outage.looked()
+        trial = self.outage.room(self.clock.now())
+        # More would wait so long for their turn that this look would be out of date.
+        most = self.lane.per_second() if trial is None else trial
         asks: list[Call] = []
         for flight, view in zip(flights, seen, strict=False):
             if view is None:
@@ -323,8 +329,7 @@ class Executor:
             decision = self._claimed(flight.item, self._decide(flight.item, view))
             if isinstance(decision, Settled):
                 self._settle(flight, decision)
-            elif isinstance(decision, Ask) and asking and len(asks) < self.lane.per_second():
-                # More would wait so long for their turn that this look would be out of date.
+            elif isinstance(decision, Ask) and asking and len(asks) < most:
                 asks.append(Call(flight, decision, view))
             else:
                 self._later(flight)
@@ -389,7 +394,7 @@ class Executor:
     def _may_ask(self, item: Item) -> bool:
         stop = self.control.stop()
         if stop is None:
-            return self.outage.message is None
+            return self.outage.room(self.clock.now()) != 0
         return stop is not Stop.HOLD_LOST and self.run.operation.inseparable(item)
 
     def _later(self, flight: Flight) -> None:

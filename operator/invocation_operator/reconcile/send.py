@@ -59,6 +59,7 @@ class Sender:
             call.flight.queued = False
         async with self.connections:
             allowed = [call for call in calls if self.may_ask(call.flight.item)]
+            allowed = allowed[: self.outage.admit(len(allowed), self.clock.now())]
             for call in allowed:
                 call.mark(self.clock.now())
             if len(allowed) > 1:
@@ -87,10 +88,12 @@ class Sender:
         except errors.Throttled as error:
             self._not_asked([call], error)
         except errors.Rejected as error:
+            self.outage.called()
             await self._take_refusal(call, error.status, error.message)
         except errors.EngineError as error:
             self._unanswered([call], error)
         else:
+            self.outage.called()
             call.taken(answer.new_id)
 
     async def _send_batch(self, calls: list[Call]) -> None:
@@ -105,35 +108,51 @@ class Sender:
             # endpoint is not there any more.
             if error.status in (404, 405):
                 self.batches.give_up()
-            for call in calls:
-                await self._send_single(call)
-            return None
+            return await self._send_singly(calls)
+        except errors.Unauthorized as error:
+            if error.status != 403:
+                return self._not_asked(calls, error)
+            # A front may keep what is internal from everybody; whether it keeps all of it, the public call tells.
+            self.batches.give_up()
+            return await self._send_singly(calls)
         except errors.EngineError as error:
             if isinstance(error, errors.BadReply):
                 self.batches.give_up()
             return self._unanswered(calls, error)
+        self.outage.called()
+        unknown: list[Call] = []
         for call in calls:
             id_ = call.flight.item.planned.id
             refusal = answer.refused.get(id_)
             if refusal is None:
                 call.taken(answer.taken[id_])
             elif refusal.status is None:
-                await self._send_single(call)
+                unknown.append(call)
             else:
                 await self._take_refusal(call, refusal.status, refusal.message)
-        return None
+        return await self._send_singly(unknown)
+
+    async def _send_singly(self, calls: Sequence[Call]) -> None:
+        """Ask one by one what a batch did not do. That takes a while: a stop comes between any two, and each call is
+        dated by its own sending, because its answer may be lost too.
+        """
+        for call in calls:
+            call.unmark()
+            if self.may_ask(call.flight.item) and self.outage.admit(1, self.clock.now()):
+                call.mark(self.clock.now())
+                await self._send_single(call)
 
     def _not_asked(self, calls: Sequence[Call], error: errors.EngineError) -> None:
         for call in calls:
             call.unmark()
-        self.outage.failed(error, self.clock.now())
+        self.outage.failed(error, self.clock.now(), call=True)
 
     def _unanswered(self, calls: Sequence[Call], error: errors.EngineError) -> None:
         if not error.may_have_acted:
             return self._not_asked(calls, error)
         for call in calls:
             call.flight.item.lost = True
-        return None
+        return self.outage.failed(error, self.clock.now(), call=True)
 
     async def _take_refusal(self, call: Call, status: int, message: str) -> None:
         item = call.flight.item

@@ -4,6 +4,8 @@ from invocation_operator.cluster.errors import Forbidden
 from invocation_operator.engine import errors
 
 RETRY_SECONDS = 5.0
+LONGEST_SECONDS = 60.0
+"""Waits in a row double up to this. What ends one mostly rings before: a RestateEngine that changes, or is up again."""
 FORBIDDEN_SECONDS = 30.0
 """How soon something is tried again for which the operator had no right: nothing tells of a changed role."""
 
@@ -55,4 +57,6 @@ def unreachable(address: str, error: errors.EngineError, *, redact: bool = False
             reason, hint = "Throttled", "it is asked again by itself; if that lasts, look at who else asks it."
         case _:
             reason, hint = "EngineFault", "look into the engine's logs."
-    return Waiting(reason, f"the engine at {address} cannot be used: {told(error, redact=redact)}; {hint}")
+    message = f"the engine at {address} cannot be used: {told(error, redact=redact)}; {hint}"
+    asked_for = error.retry_after if isinstance(error, errors.Throttled | errors.ServerFault) else None
+    return Waiting(reason, message, retry_seconds=min(max(RETRY_SECONDS, asked_for or 0.0), LONGEST_SECONDS))

@@ -31,9 +31,14 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Look again after ``seconds``, or when the object changes."""
+    """Look again after ``seconds``, or when the object changes.
+
+    With ``most`` the wait doubles from one to the next up to that, with jitter: a thousand objects that wait for one
+    engine must not ask the API server for ever as often as one does. Whatever rings begins anew.
+    """
 
     seconds: float
+    most: float | None = None
 
 
 Outcome = Done | Retry
@@ -95,7 +100,7 @@ class Workbench:
     async def _work(self, cell: Cell) -> None:
         # Whatever is logged in this task is about this object.
         structlog.contextvars.bind_contextvars(kind=self._kind, object="/".join(cell.key))
-        failures = 0
+        failures = waits = 0
         try:
             with cell.bell() as bell:
                 while not self._closing and cell.obj is not None:
@@ -113,7 +118,8 @@ class Workbench:
                         outcome, failures = Retry(_backoff(failures)), failures + 1
                         log.exception("reconcile failed")
                     if isinstance(outcome, Retry):
-                        await bell.wait(outcome.seconds)
+                        rung = await bell.wait(_pause(outcome, waits))
+                        waits = 0 if rung or outcome.most is None else waits + 1
                     elif cell.version == version:
                         return
         finally:
@@ -125,6 +131,13 @@ class Workbench:
 def _same(known: Object | None, obj: Object) -> bool:
     """A late deletion of a predecessor says nothing about the object that now has its name."""
     return known is not None and known["metadata"]["uid"] == obj["metadata"]["uid"]
+
+
+def _pause(retry: Retry, waits: int) -> float:
+    if retry.most is None:
+        return retry.seconds
+    nominal = retry.seconds * 2.0 ** min(waits, 16)
+    return min(nominal * random.uniform(0.8, 1.0), retry.most)  # noqa: S311 - jitter, nothing secret
 
 
 def _backoff(failures: int) -> float:

@@ -233,6 +233,27 @@ async def test_client_capabilities_are_what_is_there(there: bool) -> None:
     assert found.columns == set(columns)
 
 
+@pytest.mark.parametrize(("status", "usable"), [(403, True), (401, False)])
+async def test_client_capabilities_behind_a_front_that_keeps_what_is_internal_lack_batches(
+    status: int, usable: bool
+) -> None:
+    """People block ``/internal`` there. A 401 is about the token, and said to be."""
+    inner = engine(columns=["id"], calls=[], version="1.7.12", pause=True, batch=True)
+
+    async def script(asked: Asked, wire: Wire) -> None:
+        if asked.path.startswith("/internal"):
+            await wire.reply(status, b"<html>no</html>", kind="text/html")
+        else:
+            await inner(asked, wire)
+
+    async with fake_admin(script) as admin, admin.client() as client:
+        if usable:
+            assert not (await client.capabilities()).batch
+        else:
+            with pytest.raises(errors.Unauthorized):
+                await client.capabilities()
+
+
 async def test_client_capabilities_of_an_engine_that_fails_are_not_guessed() -> None:
     async def script(asked: Asked, wire: Wire) -> None:
         if asked.path == "/version":

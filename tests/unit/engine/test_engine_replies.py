@@ -157,9 +157,12 @@ async def test_replies_echoing_the_token_do_not_show_it() -> None:
         ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
     ],
 )
-async def test_replies_throttled_tell_when_to_come_back(header: str, expected: float | None) -> None:
-    async with fake_admin(saying(429, "slow down", Retry_After=header)) as admin, admin.client() as client:
-        with pytest.raises(errors.Throttled) as caught:
+@pytest.mark.parametrize("status", [429, 503])
+async def test_replies_throttled_or_unavailable_tell_when_to_come_back(
+    status: int, header: str, expected: float | None
+) -> None:
+    async with fake_admin(saying(status, "slow down", Retry_After=header)) as admin, admin.client() as client:
+        with pytest.raises((errors.Throttled, errors.ServerFault)) as caught:
             await client.rows("select 1")
     assert caught.value.retry_after == expected
 

@@ -122,13 +122,14 @@ def scene(
     max_failures: int | None = None,
     deadline: float | None = None,
     limits: dict[str, int] | None = None,
+    now: Callable[[], float] = time.monotonic,
     **spec: Any,
 ) -> Scene:
     ids = [f"inv_{n}" for n in range(count)]
     parsed = ActionSpec.model_validate({"action": action, "target": {"ids": ids, "statuses": [status.value]}, **spec})
     engine = MemoryEngine(dict.fromkeys(ids, status))
     ledger = Ledger(count)
-    clock = RunClock(BORN, BORN, time.monotonic)
+    clock = RunClock(BORN, BORN, now)
     cell = Cell(("ns", "a"), {"metadata": {"uid": "u", "resourceVersion": "1"}, "spec": {"limits": limits or {}}})
     control = Control(
         cell=cell,
@@ -159,7 +160,7 @@ def scene(
         client=engine,  # type: ignore[arg-type]
         looker=engine,  # type: ignore[arg-type]
         intent=kept,
-        lane=Budget(1000, 100_000, time.monotonic).lane(),
+        lane=Budget(1000, 100_000, now).lane(),
         control=control,
         clock=clock,
         confirm_engine=same_engine,

@@ -29,12 +29,42 @@ def test_outage_counts_failures_at_the_same_time_once() -> None:
 
 
 @pytest.mark.parametrize(("asked_for", "least", "most"), [(7.0, 7.0, 7.0), (3600.0, 60.0, 60.0), (None, 0.25, 0.5)])
-def test_outage_by_throttling_waits_as_long_as_asked_within_reason(
-    asked_for: float | None, least: float, most: float
+@pytest.mark.parametrize("kind", ["throttled", "unavailable"])
+def test_outage_lasts_as_long_as_the_engine_asked_for_within_reason(
+    kind: str, asked_for: float | None, least: float, most: float
 ) -> None:
+    told = {
+        "throttled": errors.Throttled("slow down", retry_after=asked_for),
+        "unavailable": errors.ServerFault("later", status=503, retry_after=asked_for),
+    }
     outage = Outage()
-    outage.failed(errors.Throttled("slow down", retry_after=asked_for), 0.0)
+    outage.failed(told[kind], 0.0)
     assert least <= outage.until <= most
+
+
+def test_outage_of_calls_outlives_looks_and_doubles_until_a_call_is_answered() -> None:
+    """An engine that answers queries and refuses every call must not be met by all of them after each look."""
+    outage, now, pauses = Outage(), 0.0, []
+    for _ in range(6):
+        assert outage.admit(100, now) == (1 if pauses else 100)
+        outage.failed(DOWN, now, call=True)
+        outage.looked()
+        assert outage.admit(100, now) == 0
+        pauses.append(outage.until - now)
+        now = outage.until
+    assert pauses[-1] >= FIRST_SECONDS * 2**5 / 2 > pauses[0]
+    assert (outage.admit(100, now), outage.admit(100, now)) == (1, 0), "one is tried at a time"
+    outage.called()
+    assert outage.admit(100, now) == 100
+    assert outage.message is None
+
+
+def test_outage_of_looks_lets_no_call_through_until_a_look_succeeds() -> None:
+    outage = Outage()
+    outage.failed(DOWN, 0.0)
+    assert outage.admit(5, outage.until + 1) == 0
+    outage.looked()
+    assert outage.admit(5, outage.until + 1) == 5
 
 
 def test_outage_that_is_over_is_forgotten() -> None:
@@ -42,7 +72,7 @@ def test_outage_that_is_over_is_forgotten() -> None:
     for now in (0.0, 100.0, 200.0):
         outage.failed(DOWN, now)
     assert outage.message == "connection refused"
-    outage.over()
+    outage.looked()
     assert outage.message is None
     outage.failed(DOWN, 300.0)
     assert outage.until <= 300.0 + FIRST_SECONDS

@@ -43,3 +43,14 @@ def test_unreachable_keeps_the_engines_own_words_out_where_keys_are_redacted(
     assert shown in waiting.message
     assert "alice" not in waiting.message
     assert error.message in unreachable("engine.example:9070", error).message
+
+
+@pytest.mark.parametrize(("asked_for", "expected"), [(None, 5.0), (1.0, 5.0), (30.0, 30.0), (86400.0, 60.0)])
+def test_unreachable_waits_as_long_as_the_engine_asks_for_within_reason(
+    asked_for: float | None, expected: float
+) -> None:
+    for error in (
+        errors.Throttled("", retry_after=asked_for),
+        errors.ServerFault("", status=503, retry_after=asked_for),
+    ):
+        assert unreachable("engine.example:9070", error).retry_seconds == expected

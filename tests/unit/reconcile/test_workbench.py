@@ -64,6 +64,24 @@ def test_object_is_reconciled_until_nothing_is_left_to_do() -> None:
     virtual_time.run(play())
 
 
+def test_waits_in_a_row_double_up_to_their_limit_and_begin_anew_after_a_ring() -> None:
+    async def play() -> None:
+        story = Story(*[Retry(5, 60)] * 5, Done())
+        made = bench(story)
+        made.observe(thing())
+        await asyncio.sleep(20.5)
+        made.ring_all()
+        await idle(made)
+        times = [at for at, _ in story.asked]
+        waits = [later - earlier for earlier, later in itertools.pairwise(times)]
+        assert 4 <= waits[0] <= 5
+        assert 8 <= waits[1] <= 10
+        assert times[3] == 20.5, "the third wait was to be the longest"
+        assert 4 <= waits[3] <= 5, "rung, it begins anew"
+
+    virtual_time.run(play())
+
+
 def test_object_without_work_costs_no_task() -> None:
     async def play() -> None:
         story = Story()
