@@ -2,7 +2,8 @@
 
 One before the API server and one before the engine's admin API share a `Script`, which counts the writes of both in the
 order in which they came in. So a test can kill an operator at *every* write of a run, one run for each, and on either
-side of the instant at which the server acted.
+side of the instant at which the server acted. Beside that each proxy has `faults` of its own: what a network or a
+server in trouble does to requests.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +26,7 @@ from typing import Any, Self
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, web
 
 from e2e.rig.certs import Authority
+from e2e.rig.faults import ACTED, DRIP_SECONDS, STALL_SECONDS, STATUSES, Fault, Faults
 from e2e.rig.process import Child, free_ports
 
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "upgrade", "host", "content-length"}
@@ -131,8 +134,8 @@ class KillProxy:
         """What outlives a request: streams, and writes that are delivered late."""
         self._port = 0
         self._open_door = asyncio.Event()
-        self.requests = 0
-        """How many requests came in, reads included."""
+        self._shut = asyncio.Event()
+        self.faults = Faults()
 
     @property
     def url(self) -> str:
@@ -200,6 +203,7 @@ class KillProxy:
         assert self._runner is not None
         assert self._session is not None
         self._open_door.set()
+        self._shut.set()
         for task in (left := list(self._tasks)):
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
@@ -217,18 +221,21 @@ class KillProxy:
         return context
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        self.requests += 1
         body = await request.read()
         await self._open_door.wait()
         what = self._label(request.method, request.path, body)
         cut = self._script.came_in(what) if what else None
+        fault = self.faults.meet(what or f"{request.method} {request.path}")
         if cut is Cut.KILL_BEFORE:
             return _closed(request)
         if cut in (Cut.KILL_LATE, Cut.DELIVER_LATE):
-            task = asyncio.create_task(self._deliver_late(request, body, self._script.late_seconds))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._later(request, body, self._script.late_seconds)
             return _closed(request)
+        if fault is not None and fault not in ACTED:
+            return await self._refuse(request, fault)
+        if fault is Fault.LATE:
+            # The connection stays open meanwhile: that nobody hears of it is the client's own decision.
+            await asyncio.sleep(self.faults.late_seconds)
         try:
             async with self._ask(request, body) as answer:
                 kept = {name: value for name, value in answer.headers.items() if name.lower() not in _HOP_BY_HOP}
@@ -241,7 +248,54 @@ class KillProxy:
             self._script.kill()
         if cut is not None:
             return _closed(request)
+        if fault is not None:
+            return await self._spoil(request, fault, answer.status, kept, text)
         return web.Response(status=answer.status, headers=kept, body=text)
+
+    async def _refuse(self, request: web.Request, fault: Fault) -> web.StreamResponse:
+        """Answer, or not, without the server."""
+        if fault is Fault.STALL:
+            await self._stall()
+        if fault not in STATUSES:
+            return _closed(request)
+        headers = {} if fault is Fault.ERROR else {"Retry-After": self.faults.retry_after}
+        return web.json_response(_trouble(STATUSES[fault]), status=STATUSES[fault], headers=headers)
+
+    async def _spoil(
+        self, request: web.Request, fault: Fault, status: int, headers: dict[str, str], text: bytes
+    ) -> web.StreamResponse:
+        """The server has acted; what becomes of its answer."""
+        if fault in STATUSES:
+            return web.json_response(_trouble(STATUSES[fault]), status=STATUSES[fault])
+        if fault is Fault.GARBAGE:
+            return web.Response(status=200, body=bytes(range(256)), headers={"Content-Type": "application/json"})
+        if fault is Fault.TRUNCATED:
+            return web.Response(status=status, headers=headers, body=text[: len(text) // 2] or b"{")
+        if fault is Fault.STALL_AFTER:
+            await self._stall()
+        if fault not in (Fault.CUT, Fault.DRIP):
+            return _closed(request)
+        stream = web.StreamResponse(status=status, headers={**headers, "Content-Length": str(len(text) + 1)})
+        try:
+            await stream.prepare(request)
+            if fault is Fault.CUT:
+                await stream.write(text[: len(text) // 2])
+            for position in range(len(text) if fault is Fault.DRIP else 0):
+                await stream.write(text[position : position + 1])
+                await asyncio.sleep(DRIP_SECONDS)
+        except (ClientError, OSError):
+            pass
+        return _closed(request)
+
+    async def _stall(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STALL_SECONDS):
+                await self._shut.wait()
+
+    def _later(self, request: web.Request, body: bytes, seconds: float) -> None:
+        task = asyncio.create_task(self._deliver_late(request, body, seconds))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _ask(self, request: web.Request, body: bytes) -> Any:
         assert self._session is not None
@@ -278,6 +332,12 @@ class KillProxy:
                 await answer.read()
         except (ClientError, OSError):
             return
+
+
+def _trouble(status: int) -> dict[str, Any]:
+    """An error in words that both the engine's clients and Kubernetes' take for the server's own."""
+    said = f"the fault proxy says {status}"
+    return {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": said, "code": status}
 
 
 def _closed(request: web.Request) -> web.Response:

@@ -8,7 +8,7 @@ random part is replaced. Observed on 1.6.1 and 1.7.12; single-node engines.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from invocation_operator.engine import errors
 from invocation_operator.engine.client import EngineClient
@@ -31,17 +31,22 @@ async def require_caught_up(client: EngineClient, ids: Iterable[str] | None = No
     asked = set(spread(SPREAD) if ids is None else map(sibling, ids))
     if len(asked) > LIMIT:
         asked = set(spread(LIMIT))
-    gate = asyncio.Semaphore(AT_ONCE)
-    answers = await asyncio.gather(*(_ask(client, id_, gate) for id_ in asked), return_exceptions=True)
+    left = iter(asked)
+    answers = await asyncio.gather(*(_ask_all(client, left) for _ in range(AT_ONCE)), return_exceptions=True)
     for answer in answers:
         if answer is not None:
             raise answer
 
 
-async def _ask(client: EngineClient, id_: str, gate: asyncio.Semaphore) -> None:
-    async with gate:
+async def _ask_all(client: EngineClient, ids: Iterator[str]) -> None:
+    """Ask what is left, with others at the same time; the first failure leaves nothing: it says enough."""
+    for id_ in ids:
         try:
             await client.operate(Op.CANCEL, id_)
         except errors.NotFound:
-            return
-    raise errors.BadReply("the engine took a call on an invocation that does not exist")
+            continue
+        except errors.EngineError:
+            for _ in ids:
+                pass
+            raise
+        raise errors.BadReply("the engine took a call on an invocation that does not exist")

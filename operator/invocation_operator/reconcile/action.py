@@ -130,6 +130,7 @@ class ActionReconciler:
         try:
             return await self._start(cell, board, subject, spec, resolved, name)
         except EngineError as error:
+            self.engines.doubt(resolved.station)
             raise unreachable(resolved.station.address, error, redact=resolved.spec.redact_keys) from error
 
     async def _begun(self, subject: Subject) -> Record | None:
@@ -246,6 +247,7 @@ class ActionReconciler:
         except (DamagedSet, ValidationError) as error:
             return await self._abandon(board, subject, record, str(error)[:256])
         except EngineError as error:
+            self.engines.doubt(resolved.station)
             raise unreachable(resolved.station.address, error, redact=resolved.spec.redact_keys) from error
         return Done()
 

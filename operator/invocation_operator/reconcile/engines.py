@@ -253,9 +253,22 @@ class Engines:
         """
         async with station.settling:
             now = self._clock()
-            if now - station.settled_at >= SETTLED_SECONDS:
+            if now - station.settled_at < SETTLED_SECONDS:
+                return
+            if station.unsettled is not None and now - station.unsettled[1] < SETTLED_SECONDS:
+                raise station.unsettled[0]
+            try:
                 await require_caught_up(station.client)
-                station.settled_at = now
+            except errors.EngineError as error:
+                station.unsettled = error, self._clock()
+                raise
+            station.settled_at = now
+
+    @staticmethod
+    def doubt(station: Station) -> None:
+        """Something that was asked failed: before more is, one request is to show whether the engine is there."""
+        if station.probe is not None:
+            station.probe = replace(station.probe, at=float("-inf"))
 
     async def probe(self, station: Station) -> Probe:
         """Ask an engine for its version, name and abilities, now. Raises ``Waiting``."""

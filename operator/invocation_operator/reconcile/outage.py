@@ -9,6 +9,7 @@ import random
 from dataclasses import dataclass
 
 from invocation_operator.engine import errors
+from invocation_operator.reconcile.waiting import told
 
 FIRST_SECONDS = 0.5
 LIMIT_SECONDS = 15.0
@@ -18,8 +19,9 @@ ASKED_FOR_SECONDS = 60.0
 
 @dataclass(slots=True)
 class Outage:
-    """State of one run's view of its engine."""
+    """State of one run's view of its engine. ``redact``: the engine's own words, which may quote keys, are not told."""
 
+    redact: bool = False
     message: str | None = None
     """What went wrong last; None while the engine answers."""
     until: float = 0.0
@@ -43,7 +45,7 @@ class Outage:
         pause = max(asked_for or 0.0, self._seconds * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, nothing secret
         self.until = now + min(pause, ASKED_FOR_SECONDS)
         self._seconds = min(self._seconds * 2, LIMIT_SECONDS)
-        self.message = error.message
+        self.message = told(error, redact=self.redact)
 
     def looked(self) -> None:
         """The engine answered a look."""

@@ -34,6 +34,7 @@ from invocation_operator.reconcile.enginewatch import EngineWatch
 from invocation_operator.reconcile.execute import Executor, Run
 from invocation_operator.reconcile.journal import Journal
 from invocation_operator.reconcile.look import Looker
+from invocation_operator.reconcile.outage import Outage
 from invocation_operator.reconcile.runclock import RunClock
 from invocation_operator.reconcile.station import Resolved
 from invocation_operator.values.duration import parse_duration
@@ -113,6 +114,7 @@ class Runner:
             control=control,
             clock=run_clock,
             confirm_engine=watch.confirm,
+            outage=Outage(redact=task.resolved.spec.redact_keys),
             batches=task.resolved.station.batches,
             cancelling=task.resolved.station.budget.cancelling,
             connections=task.resolved.station.connections,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from invocation_operator.api.v1alpha1.base import EngineIdentity
 from invocation_operator.api.v1alpha1.engine import EngineSpec, Guardrails
+from invocation_operator.engine import errors
 from invocation_operator.engine.client import Connection, EngineClient
 from invocation_operator.engine.models import EngineCapabilities
 from invocation_operator.engine.version import Version
@@ -49,6 +50,8 @@ class Station:
     """The last probe's failure and when it was: a crowd that waits for one engine asks it once."""
     settled_at: float = float("-inf")
     """When all partitions were last known to have read their log."""
+    unsettled: tuple[errors.EngineError, float] | None = None
+    """How asking them failed last, and when: a crowd that starts at once asks them once."""
     settling: asyncio.Lock = field(default_factory=asyncio.Lock)
     probing: asyncio.Lock = field(default_factory=asyncio.Lock)
 

@@ -41,3 +41,10 @@ async def test_partition_that_reads_its_log_is_not_passed_over() -> None:
     engine = Engine(errors.ServerFault("not the leader", status=503))
     with pytest.raises(errors.ServerFault):
         await replay.require_caught_up(engine, spread(3))  # type: ignore[arg-type]
+
+
+async def test_partitions_of_an_engine_that_is_away_are_not_all_asked() -> None:
+    engine = Engine(errors.Unreachable("connection refused", sent=False))
+    with pytest.raises(errors.Unreachable):
+        await replay.require_caught_up(engine, spread(5000))  # type: ignore[arg-type]
+    assert len(engine.asked) <= replay.AT_ONCE

@@ -76,3 +76,12 @@ def test_outage_that_is_over_is_forgotten() -> None:
     assert outage.message is None
     outage.failed(DOWN, 300.0)
     assert outage.until <= 300.0 + FIRST_SECONDS
+
+
+@pytest.mark.parametrize(("redact", "shown"), [(False, "key 'alice' overflowed"), (True, "it answered 500")])
+def test_outage_keeps_the_engines_own_words_out_where_keys_are_redacted(redact: bool, shown: str) -> None:
+    outage = Outage(redact=redact)
+    outage.failed(errors.ServerFault("key 'alice' overflowed", status=500), 0.0)
+    assert outage.message is not None
+    assert outage.message.startswith(shown)
+    assert ("alice" in outage.message) is not redact
