@@ -36,6 +36,10 @@ def escalated(kill_after: str, verification: str | None = None, timeout: str | N
     return spec
 
 
+def resumed(more: Spec | None = None, /, **rollout: Any) -> Spec:
+    return {"action": "Resume", "target": ONE, "rollout": rollout, **(more or {})}
+
+
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("action", ACTIONS)
 def test_action_is_admitted_for_the_statuses_it_can_apply_to(admission: Admission, action: str, status: str) -> None:
@@ -128,6 +132,13 @@ ACCEPTED: list[tuple[str, Spec]] = [
             "restart": {"deployment": "Keep", "fromEntry": 3, "allowRepeated": True},
         },
     ),
+    *[
+        (f"{action} in waves", {"action": action, "target": ONE, "rollout": {"waves": [1, "5%", "100%"]}})
+        for action in ("Resume", "RestartAsNew")
+    ],
+    ("every option of a rollout", resumed(waves=[1], soak="0s", maxUnhealthy="10%")),
+    ("as many waves as there may be", resumed(waves=[*range(1, 19), "50%", "100%"], maxUnhealthy=0)),
+    ("a soak that ends before the work", resumed({"timeout": "61s"}, waves=[1])),
     ("an end", cancel(notAfter="2030-01-01T00:00:00Z", timeout="1h")),
     ("a short timeout ends a verification of default length", cancel(timeout="1m")),
     ("a token", cancel(runId="2026-11-23 evening", runPolicy="OncePerObject")),
@@ -136,6 +147,31 @@ ACCEPTED: list[tuple[str, Spec]] = [
 ]
 
 REJECTED: list[tuple[str, Spec, str]] = [
+    *[
+        (
+            f"{action} in waves",
+            {"action": action, "target": ONE, "rollout": {"waves": [1]}},
+            "rollout is for action: Resume and RestartAsNew",
+        )
+        for action in ("Cancel", "Kill", "Pause", "Purge", "PurgeJournal")
+    ],
+    ("a rollout without waves", resumed(soak="1m"), "waves: Required value"),
+    ("no waves", resumed(waves=[]), "should have at least 1 items"),
+    ("too many waves", resumed(waves=[*range(1, 22)]), "must have at most 20 items"),
+    ("a wave of nothing", resumed(waves=[0]), "greater than or equal to 1"),
+    ("a wave of nothing as a share", resumed(waves=["0%"]), "waves[0]"),
+    ("a wave beyond everything", resumed(waves=["101%"]), "waves[0]"),
+    ("a count as text", resumed(waves=["5"]), "waves[0]"),
+    ("half an invocation", resumed(waves=[1.5]), "waves[0]"),
+    ("a wave that a template left empty", resumed(waves=[1, None]), "waves[1]"),
+    ("a soak that a template left empty", resumed(waves=[1], soak=None), "soak is null"),
+    ("a limit that a template left empty", resumed(waves=[1], maxUnhealthy=None), "maxUnhealthy is null"),
+    ("a rollout that a template left empty", {"action": "Resume", "target": ONE, "rollout": None}, "rollout is null"),
+    ("fewer than none", resumed(waves=[1], maxUnhealthy=-1), "greater than or equal to 0"),
+    ("a share of nothing known", resumed(waves=[1], maxUnhealthy="many"), "maxUnhealthy"),
+    ("a soak that is none", resumed(waves=[1], soak="soon"), "not a duration"),
+    ("a soak beyond the work", resumed({"timeout": "5m"}, waves=[1], soak="300s"), "soak (default 1m) must be shorter"),
+    ("a default soak beyond the work", resumed({"timeout": "1m"}, waves=[1]), "soak (default 1m) must be shorter"),
     ("no action", {"target": ONE}, "spec.action: Required value"),
     ("no target", {"action": "Cancel"}, "spec.target: Required value"),
     ("a target that is null", {"action": "Cancel", "target": None}, "spec.target"),

@@ -28,7 +28,13 @@ FULL: Spec = {
     "runId": "1",
     "runPolicy": "OncePerSpec",
 }
-RESUME: Spec = {"action": "Resume", "target": {"ids": ["inv_1"]}, "resume": {"deployment": "Keep"}, "runId": "1"}
+RESUME: Spec = {
+    "action": "Resume",
+    "target": {"ids": ["inv_1"]},
+    "resume": {"deployment": "Keep"},
+    "rollout": {"waves": [1, "5%"], "soak": "2m", "maxUnhealthy": "5%"},
+    "runId": "1",
+}
 RESTART: Spec = {"action": "RestartAsNew", "target": {"ids": ["inv_1"]}, "restart": {"fromEntry": 0}, "runId": "1"}
 LEAST: Spec = {"action": "Cancel", "target": {"ids": ["inv_1"]}}
 ADVICE = "immutable after creation: to run this action again or to run something else, set a new spec.runId"
@@ -104,6 +110,12 @@ FROZEN: list[tuple[str, Spec, str, Any]] = [
     ("a kill where there was none", LEAST, "escalation", {"killAfter": "1s"}),
     ("another deployment to resume on", RESUME, "resume.deployment", "Latest"),
     ("no options of Resume", RESUME, "resume", None),
+    ("other waves", RESUME, "rollout.waves", [1, "50%"]),
+    ("a number for a share", RESUME, "rollout.waves", [1, 5]),
+    ("a shorter soak", RESUME, "rollout.soak", "1s"),
+    ("more that may be unhealthy", RESUME, "rollout.maxUnhealthy", 5),
+    ("all at once", RESUME, "rollout", None),
+    ("waves where there were none", RESTART, "rollout", {"waves": [1]}),
     ("another entry", RESTART, "restart.fromEntry", 5),
     ("repeated restarts", RESTART, "restart.allowRepeated", True),
     ("no options of RestartAsNew", RESTART, "restart", None),

@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from invocation_operator.api.v1alpha1.base import API_VERSION, CATEGORY, DURATION_RULE, Model, Rule
 from invocation_operator.crdgen.kinds import RESOURCES, Resource
-from invocation_operator.crdgen.schema import Schema, default_of, field_name, object_schema, paragraph
+from invocation_operator.crdgen.schema import INT_OR_STRING, Schema, default_of, field_name, object_schema, paragraph
 
 _INTRODUCTION = f"""\
 <!-- Generated from operator/invocation_operator/api/v1alpha1 by `make crds`. Do not edit. -->
@@ -117,6 +117,8 @@ def _grouped(rules: tuple[Rule, ...]) -> Iterator[str]:
 
 
 def _type(schema: Schema, model: type[Model] | None) -> str:
+    if INT_OR_STRING in schema:
+        return f"number (≥ {schema['minimum']}) or share such as `5%`"
     if schema["type"] == "array":
         return f"list (≤ {schema['maxItems']}) of {_type(schema['items'], model)}"
     if schema["type"] == "object":

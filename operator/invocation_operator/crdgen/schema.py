@@ -1,4 +1,5 @@
-"""A model becomes a structural OpenAPI schema: everything inline, no ``$ref``, no ``anyOf``, one type per field.
+"""A model becomes a structural OpenAPI schema: everything inline, no ``$ref``, no ``anyOf``, one type per field
+(or ``x-kubernetes-int-or-string``).
 
 Called by ``crd``. The walk is over the Python types rather than over pydantic's JSON schema, because that one says
 ``anyOf [..., null]`` for every optional field, refers instead of inlining, and loses the markers on inner types.
@@ -14,11 +15,14 @@ from annotated_types import MaxLen, MinLen
 from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
 
-from invocation_operator.api.v1alpha1.base import ListType, MapType, Model, Nullable, OmitDefault, Rule
+from invocation_operator.api.v1alpha1.base import IntOrString, ListType, MapType, Model, Nullable, OmitDefault, Rule
 
 Schema = dict[str, Any]
 
 NULL_MESSAGE = "is null: give it a value or leave it out"
+
+INT_OR_STRING = "x-kubernetes-int-or-string"
+"""In the place of a type."""
 
 _SCALAR_KEYS = ("type", "format", "enum", "pattern", "minLength", "maxLength", "minimum", "maximum")
 _SCALARS = (str, int, bool, datetime)
@@ -113,7 +117,8 @@ def default_of(field: FieldInfo) -> Any:
 def _field_schema(model: type[Model], name: str, field: FieldInfo, *, with_default: bool) -> Schema:
     schema = _type_schema(field.annotation, list(field.metadata))
     description = " ".join(part for part in (_description(model, field), _values(schema)) if part)
-    described: Schema = {"type": schema.pop("type"), "description": description}
+    typed = "type" if "type" in schema else INT_OR_STRING
+    described: Schema = {typed: schema.pop(typed), "description": description}
     if field_name(name, field) in nullable_fields(model):
         described["nullable"] = True
     default = default_of(field)
@@ -142,6 +147,9 @@ def _type_schema(annotation: Any, metadata: list[Any]) -> Schema:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _type_schema(arguments[0], [*_flat(arguments[1:]), *metadata])
+    either = next((entry for entry in metadata if isinstance(entry, IntOrString)), None)
+    if either is not None:
+        return {INT_OR_STRING: True, "minimum": either.minimum, "pattern": either.pattern}
     if origin in (Union, UnionType):
         inner = [argument for argument in arguments if argument is not NoneType]
         if len(inner) != 1:

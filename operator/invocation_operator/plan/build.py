@@ -6,7 +6,7 @@ shown in status, hashed, and written before anything is touched.
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter
@@ -25,6 +25,7 @@ from invocation_operator.api.v1alpha1.action import (
 from invocation_operator.api.v1alpha1.target import InvocationStatus, Leaf, Target
 from invocation_operator.plan.names import matches
 from invocation_operator.plan.operations import pauses_first
+from invocation_operator.plan.rollout import wave_ends
 from invocation_operator.plan.targets import Planned, label
 from invocation_operator.target.row import InvocationRow
 
@@ -48,6 +49,8 @@ class Plan:
     cascade: Cascade | None
     warnings: list[str]
     time: datetime
+    waves: Sequence[int] = ()
+    """How many of ``targets`` have been acted upon when each wave ends."""
     hash: str = ""
 
     @property
@@ -80,6 +83,7 @@ class Plan:
                 for t in self.targets[:SAMPLE]
             ]
             or None,
+            waves=list(self.waves) or None,
             time=self.time,
         )
 
@@ -142,7 +146,18 @@ class PlanBuilder:
         warnings = _warnings(self.spec, self.by_status, cascade)
         if services is not None:
             warnings += unknown_names(self.spec.target, services)
-        return Plan(self.targets, self.by_service, self.by_status, self.named, excluded, cascade, warnings, time)
+        rollout = self.spec.rollout
+        return Plan(
+            targets=self.targets,
+            by_service=self.by_service,
+            by_status=self.by_status,
+            named=self.named,
+            excluded_by_status=excluded,
+            cascade=cascade,
+            warnings=warnings,
+            time=time,
+            waves=wave_ends(rollout.waves, len(self.targets)) if rollout else (),
+        )
 
 
 def counts(counter: Mapping[Any, int], most: int | None = None) -> list[NamedCount]:

@@ -23,6 +23,7 @@ _DURATIONS: dict[tuple[str, ...], str | None] = {
     ("verification", "timeout"): "5m",
     ("verification", "repeatAfter"): "30s",
     ("escalation", "killAfter"): None,
+    ("rollout", "soak"): "1m",
 }
 """Duration fields and their defaults in version 1 of the canonical form: another spelling of the default is the
 default, and a default that changes later must not change what exists."""

@@ -7,6 +7,7 @@ outcome after. Bytes of a million targets compress to little, so the ledger fits
 import base64
 import zlib
 from collections import Counter
+from collections.abc import Iterator
 
 from invocation_operator.api.v1alpha1.action import Outcome
 
@@ -22,6 +23,9 @@ CODES: dict[Outcome, int] = {
     Outcome.AMBIGUOUS: ord("A"),
     Outcome.FAILED: ord("F"),
 }
+BAD = frozenset({Outcome.FAILED, Outcome.AMBIGUOUS, Outcome.UNVERIFIED, Outcome.NO_OP})
+"""Outcomes of operations that did not do what they should: they count against ``maxFailures``, and as unhealthy."""
+
 _OUTCOMES = {code: outcome for outcome, code in CODES.items()}
 
 
@@ -75,6 +79,20 @@ class Ledger:
     def count(self, outcome: Outcome) -> int:
         """Return how many have ``outcome``."""
         return self._counts[CODES[outcome]]
+
+    @property
+    def bad(self) -> int:
+        """How many did not end as they should."""
+        return sum(self.count(outcome) for outcome in BAD)
+
+    def having(self, outcome: Outcome, most: int) -> Iterator[int]:
+        """Yield those with ``outcome``; of more than ``most`` an even sample of that many."""
+        total, code = self.count(outcome), CODES[outcome]
+        found = -1
+        for nth in range(total):
+            found = self._codes.find(code, found + 1)
+            if total <= most or (nth + 1) * most // total > nth * most // total:
+                yield found
 
     @property
     def untouched(self) -> int:

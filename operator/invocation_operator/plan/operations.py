@@ -40,6 +40,9 @@ DEFAULT: dict[ActionType, frozenset[S]] = {
 REACHES_DESCENDANTS = frozenset({ActionType.CANCEL, ActionType.KILL})
 """Actions that reach descendants: kill takes one-way children with it, cancel is handed on to awaited calls."""
 
+CAN_BE_WATCHED = frozenset({ActionType.RESUME, ActionType.RESTART_AS_NEW})
+"""Actions after which an invocation goes on, so that it can be seen whether it does well: these may go in waves."""
+
 
 def with_statuses(target: Target, action: ActionType) -> tuple[Target, frozenset[S]]:
     """Return ``target`` and the statuses that hold for all of it when it names none itself.

@@ -133,6 +133,8 @@ def _fewer_results(least: int) -> Callable[[ActionStatus, int], ActionStatus]:
 
 def _no_sample(status: ActionStatus, _: int) -> ActionStatus:
     plan = status.plan
+    if status.rollout is not None:
+        status = status.model_copy(update={"rollout": status.rollout.model_copy(update={"sample": None})})
     if plan is None:
         return status
     warnings = [cut(warning, 256, 512) for warning in plan.warnings or ()]

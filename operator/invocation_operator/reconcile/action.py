@@ -296,6 +296,7 @@ class ActionReconciler:
             plan=record.spec.plan.summary,
             start_time=record.spec.start_time,
             progress=status.progress,
+            rollout=status.rollout,
             results=status.results,
             skipped_reasons=status.skipped_reasons,
             completion_time=status.completion_time,
@@ -358,5 +359,5 @@ def _of_this_run(status: ActionStatus, run_id: str | None) -> ActionStatus:
     """Return ``status`` without what an earlier run in the same object has left there."""
     if status.run_id == run_id:
         return status
-    cleared = ("record", "start_time", "completion_time", "plan", "progress", "results", "skipped_reasons")
+    cleared = ("record", "start_time", "completion_time", "plan", "progress", "rollout", "results", "skipped_reasons")
     return status.model_copy(update={**dict.fromkeys(cleared), "run_id": run_id})

@@ -7,7 +7,8 @@ and given back when it has an outcome.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 HELPING = 100
 """Most permits that one grant hands out."""
@@ -127,6 +128,16 @@ class Lane:
         if self.rate is not None:
             self._next_token -= count / self.rate
         self._budget._next_token -= count / self._budget.rate
+
+    @contextmanager
+    def idle(self) -> Iterator[None]:
+        """For a while this run needs nothing: the others need not leave a share to it."""
+        self._budget._lanes -= 1
+        self._budget._grant()
+        try:
+            yield
+        finally:
+            self._budget._lanes += 1
 
     def close(self) -> None:
         """Give back everything that is held and leave."""

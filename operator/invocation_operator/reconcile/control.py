@@ -20,6 +20,7 @@ class Stop(StrEnum):
     DELETED = "ObjectDeleted"
     TIMED_OUT = "TimedOut"
     TOO_MANY_FAILURES = "TooManyFailures"
+    UNHEALTHY = "Unhealthy"
     ENGINE_CHANGED = "EngineChanged"
     SHUTDOWN = "OperatorStopping"
     HOLD_LOST = "HoldLost"
@@ -45,7 +46,7 @@ class Control:
     deadline: float | None
     now: Callable[[], float]
     final: Stop | None = None
-    """Set from within the run: too many failures, another engine."""
+    """Set from within the run: too many failures, an unhealthy wave, another engine."""
 
     def stop(self) -> Stop | None:
         """Return why nothing more may be asked now, or None."""

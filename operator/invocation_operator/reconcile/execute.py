@@ -14,23 +14,22 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from invocation_operator.api.v1alpha1.action import Outcome, Result
 from invocation_operator.engine import errors
 from invocation_operator.engine.client import EngineClient
 from invocation_operator.engine.replay import require_caught_up
-from invocation_operator.plan.ledger import Ledger
-from invocation_operator.plan.operation.base import Ask, Decision, Item, Operation, Seen, Settled, Verb
-from invocation_operator.plan.report import Findings
-from invocation_operator.plan.targets import Planned
+from invocation_operator.plan.ledger import BAD
+from invocation_operator.plan.operation.base import Ask, Decision, Item, Seen, Settled, Verb
 from invocation_operator.reconcile.budget import HELPING, Lane
 from invocation_operator.reconcile.control import Control, Stop
 from invocation_operator.reconcile.flight import Batches, Call, Flight
 from invocation_operator.reconcile.look import Looker, Question
 from invocation_operator.reconcile.outage import Outage
+from invocation_operator.reconcile.run import Intent, Run
 from invocation_operator.reconcile.runclock import RunClock
 from invocation_operator.reconcile.send import Sender
+from invocation_operator.reconcile.soak import Looks, Soak
 
 LOOK_GROWTH = 1.6
 LOOK_LIMIT_SECONDS = 2.0
@@ -47,33 +46,6 @@ TICK_SECONDS = 0.25
 FINISH_SECONDS = 60.0
 """How long what must not be left half done may take after a stop."""
 
-BAD = frozenset({Outcome.FAILED, Outcome.AMBIGUOUS, Outcome.UNVERIFIED, Outcome.NO_OP})
-"""Outcomes that count against ``maxFailures``."""
-
-
-class Intent(Protocol):
-    """Where intent and outcomes are kept."""
-
-    async def commit(self) -> None:
-        """Keep the run's ledger durably before returning; repeats until the keeper answers. Raises ``HoldLost``."""
-
-
-@dataclass(slots=True)
-class Run:
-    """What is carried out.
-
-    ``committed`` tells how many targets, from the first, have an intent that is kept already. ``recovered`` is set
-    when another operator, or an earlier life of this one, began the run: its open intents are then lost answers.
-    """
-
-    operation: Operation
-    targets: Sequence[Planned]
-    ledger: Ledger
-    findings: Findings
-    committed: int = 0
-    recovered: bool = False
-    max_failures: int | None = None
-
 
 @dataclass(slots=True)
 class Executor:
@@ -88,6 +60,8 @@ class Executor:
     clock: RunClock
     confirm_engine: Callable[[], Awaitable[None]]
     """Asked before "it is gone" is believed: another cluster knows none of the invocations. Sets the stop."""
+    looks: Looks | None = None
+    """How invocations are after a wave; needed by a run that has waves."""
     outage: Outage = field(default_factory=Outage)
     batches: Batches = field(default_factory=lambda: Batches(usable=False))
     connections: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(64))
@@ -98,13 +72,14 @@ class Executor:
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _freed: asyncio.Event = field(default_factory=asyncio.Event)
+    _soak: Soak | None = None
     _failure: BaseException | None = None
     _earlier: frozenset[int] = frozenset()
     """Open intents of an earlier life."""
     _bad: int = 0
 
     def __post_init__(self) -> None:
-        self._bad = sum(self.run.ledger.count(outcome) for outcome in BAD)
+        self._bad = self.run.ledger.bad
         self.sender = Sender(
             client=self.client,
             operation=self.run.operation,
@@ -118,20 +93,34 @@ class Executor:
             may_ask=self._may_ask,
             settle=self._settle,
         )
+        run, looks = self.run, self.looks
+        if run.waves is not None:
+            if looks is None:
+                raise ValueError("a run in waves needs somebody who looks after each of them")
+            self._soak = Soak(
+                run=run,
+                waves=run.waves,
+                looks=looks,
+                intent=self.intent,
+                lane=self.lane,
+                control=self.control,
+                clock=self.clock,
+                outage=self.outage,
+            )
 
     async def execute(self) -> Stop | None:
         """Work until every planned invocation has an outcome, or until a stop that does not pass.
 
-        Returns that stop, or None when all is settled. Raises ``HoldLost``.
+        Returns that stop, or None when all is settled, and well where it is looked at. Raises ``HoldLost``.
         """
         feeder = asyncio.create_task(self._feed())
+        feeder.add_done_callback(lambda _: self._wake.set())
         ringer = asyncio.create_task(self._ring())
         try:
             stop = await self._pump(feeder)
-            settled = self.run.ledger.settled == len(self.run.targets)
-            if stop is None and not settled:
+            if stop is None and not self.run.complete:
                 raise AssertionError("a run must not end while planned invocations have no outcome")
-            return None if settled and stop not in (Stop.TIMED_OUT, Stop.ENGINE_CHANGED) else stop
+            return None if self.run.complete and stop not in (Stop.TIMED_OUT, Stop.ENGINE_CHANGED) else stop
         finally:
             await _cancel([feeder, ringer, *self._tasks])
             for flight in self._flights.values():
@@ -154,16 +143,27 @@ class Executor:
             for index in sorted(self._earlier):
                 await self.lane.acquire(1)
                 self._launch(index, lost=True)
-        while (first := run.ledger.next_untouched(0)) < len(run.targets):
-            granted = await self.lane.acquire(await self._room(run.ledger.untouched))
-            first = run.ledger.next_untouched(0)
-            last = first + run.ledger.untouched_run(first, granted)
-            self.lane.release(granted - (last - first))
-            run.ledger.intend(first, last)
-            if last > run.committed:
-                await self.intent.commit()
-            for index in range(first, last):
-                self._launch(index, lost=False)
+        while not run.complete and self.control.final is None:
+            if run.ledger.next_untouched(0) < run.reach:
+                await self._feed_some()
+            elif self._flights:
+                # Some of them may yet become untouched again, when a suspend meets them before they were asked.
+                await self._wait_for_room()
+            elif self._soak is not None:
+                await self._soak.after_wave()
+
+    async def _feed_some(self) -> None:
+        run = self.run
+        beyond = len(run.targets) - run.reach
+        granted = await self.lane.acquire(await self._room(run.ledger.untouched - beyond))
+        first = run.ledger.next_untouched(0)
+        last = first + run.ledger.untouched_run(first, min(granted, run.reach - first))
+        self.lane.release(granted - (last - first))
+        run.ledger.intend(first, last)
+        if last > run.committed:
+            await self.intent.commit()
+        for index in range(first, last):
+            self._launch(index, lost=False)
 
     def _launch(self, index: int, *, lost: bool) -> None:
         now = self.clock.now()
@@ -194,11 +194,15 @@ class Executor:
                 waited = True
                 await asyncio.sleep(HELPING_SECONDS)
                 continue
-            self._freed.clear()
-            with suppress(TimeoutError):
-                # Not ``wait_for``: before Python 3.12 it forgets a cancellation that comes together with the event.
-                async with asyncio.timeout(TICK_SECONDS):
-                    await self._freed.wait()
+            await self._wait_for_room()
+
+    async def _wait_for_room(self) -> None:
+        """Wait until something landed, or a moment."""
+        self._freed.clear()
+        with suppress(TimeoutError):
+            # Not ``wait_for``: before Python 3.12 it forgets a cancellation that comes together with the event.
+            async with asyncio.timeout(TICK_SECONDS):
+                await self._freed.wait()
 
     def _take_limits(self) -> None:
         """A person may change them in mid-run."""

@@ -11,12 +11,13 @@ from datetime import datetime
 
 import stamina
 
-from invocation_operator.api.v1alpha1.action import ActionProgress, Phase, Result
+from invocation_operator.api.v1alpha1.action import ActionProgress, Phase, Result, RolloutStatus
 from invocation_operator.api.v1alpha1.record import RecordStatus
 from invocation_operator.cluster.errors import ClusterError, ClusterUnavailable
 from invocation_operator.cluster.records import Hold, HoldLost
 from invocation_operator.plan.ledger import Ledger
 from invocation_operator.plan.report import Findings, progress
+from invocation_operator.plan.rollout import Waves
 from invocation_operator.reconcile.runclock import RunClock
 
 
@@ -47,10 +48,15 @@ class Journal:
     findings: Findings
     named: list[Result]
     clock: RunClock
+    waves: Waves | None = None
 
     def progress(self) -> ActionProgress:
         """Return the counts as they are now."""
         return progress(self.ledger, self.named)
+
+    def rollout(self) -> RolloutStatus | None:
+        """Return where a run in waves stands."""
+        return None if self.waves is None else self.waves.status()
 
     async def commit(self) -> None:
         """Keep ledger and results before returning, however long the API server is away. Raises ``HoldLost``."""
@@ -80,6 +86,7 @@ class Journal:
             ledger=self.ledger.encode(),
             intent_time=self.clock.engine_time(self.clock.now()),
             progress=self.progress(),
+            rollout=self.rollout(),
             results=self.findings.results() or None,
             skipped_reasons=self.findings.skipped_reasons() or None,
             message=message[:1024] if message else None,

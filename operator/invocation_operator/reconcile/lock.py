@@ -27,6 +27,7 @@ from invocation_operator.plan import identity
 from invocation_operator.plan.build import Plan
 from invocation_operator.plan.ledger import Ledger
 from invocation_operator.plan.report import Findings
+from invocation_operator.plan.rollout import first_end
 from invocation_operator.plan.targets import DamagedSet, Planned, decode, encode
 from invocation_operator.reconcile.budget import HELPING, Budget
 from invocation_operator.reconcile.journal import kept_alive
@@ -209,9 +210,17 @@ def preview_prefix(uid: str, digest: str) -> str:
 
 
 def _first_batch(spec: ActionSpec, budget: Budget, total: int) -> int:
-    """No more than may be in flight at once: after a crash each of these counts as one that may have been asked."""
+    """No more than may be in flight at once, or than the first wave has: after a crash each of these counts as one that
+    may have been asked.
+    """
     own = (spec.limits.max_in_flight, spec.limits.operations_per_second)
-    return min(total, HELPING, budget.max_in_flight, budget.rate, *(limit for limit in own if limit is not None))
+    return min(
+        first_end(spec, total),
+        HELPING,
+        budget.max_in_flight,
+        budget.rate,
+        *(limit for limit in own if limit is not None),
+    )
 
 
 def recorded_spec(record: Record) -> ActionSpec:

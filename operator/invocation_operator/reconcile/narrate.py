@@ -13,8 +13,11 @@ from invocation_operator.cluster.records import Record
 from invocation_operator.conditions import Verdict
 from invocation_operator.plan import report
 from invocation_operator.plan.refusal import Refusal
+from invocation_operator.plan.rollout import Waves
 from invocation_operator.reconcile.board import AGAIN
 from invocation_operator.reconcile.control import Stop
+
+CAUSE = "Find out why and correct it first."
 
 _VERDICTS = {
     Phase.SUCCEEDED: Verdict.READY,
@@ -85,23 +88,40 @@ def started(total: int, *, recovered: bool) -> str:
     return f"{what}: {total} invocation{'' if total == 1 else 's'} planned."
 
 
-def running(counted: ActionProgress, *, verifying: bool, stop: Stop | None, outage: str | None) -> Turn:
+def running(
+    counted: ActionProgress, *, verifying: bool, stop: Stop | None, outage: str | None, waves: Waves | None = None
+) -> Turn:
     """A run under way, or held up."""
     numbers = f"{counted.summary} done{f' ({report.sentence(counted)})' if counted.done else ''}."
+    if waves is not None:
+        numbers = f"{numbers} {waves.standing()}"
     if stop is Stop.SUSPENDED:
         return Turn(Phase.SUSPENDED, "Suspended", f"{numbers} Goes on when spec.suspend is false.")
     if stop is Stop.ENGINE_SUSPENDED:
         return Turn(Phase.SUSPENDED, "EngineSuspended", f"{numbers} The engine's kill switch (spec.suspend) is on.")
     if outage is not None:
         return Turn(Phase.RUNNING, "EngineUnreachable", f"{numbers} Waiting for the engine: {outage}")
+    if waves is not None and waves.soak_until is not None:
+        return Turn(Phase.RUNNING, "Soaking", numbers)
     if verifying:
         return Turn(Phase.VERIFYING, "Verifying", f"{numbers} All are asked; their effect is being looked for.")
     return Turn(Phase.RUNNING, "Running", numbers)
 
 
-def ended(counted: ActionProgress, stop: Stop | None, planned_total: int, *, again: str = AGAIN) -> Turn:
+def ended(
+    counted: ActionProgress,
+    stop: Stop | None,
+    planned_total: int,
+    *,
+    again: str = AGAIN,
+    waves: Waves | None = None,
+) -> Turn:
     """A run has ended, or was stopped for good. ``again`` says how it is done again."""
     sentence = report.sentence(counted)
+    if stop is Stop.UNHEALTHY and waves is not None:
+        left = counted.total - counted.done
+        message = f"{waves.verdict()}; {sentence}; {left} not touched. See status.rollout.sample. {CAUSE} {again}"
+        return Turn(Phase.STOPPED, stop.value, message)
     if stop is not None:
         left = counted.total - counted.done
         message = f"{STOPS[stop]}; {sentence}; {left} not touched. {again}"

@@ -20,6 +20,7 @@ from invocation_operator.plan import refusal as r
 from invocation_operator.plan.build import Plan, PlanBuilder, counts, every_leaf
 from invocation_operator.plan.guardrails import check_plan, check_share
 from invocation_operator.plan.operations import (
+    CAN_BE_WATCHED,
     POSSIBLE,
     REACHES_DESCENDANTS,
     caused_operations,
@@ -67,6 +68,8 @@ def check_target(spec: ActionSpec) -> Refusal | None:
     found = problems(spec.target, with_statuses(spec.target, spec.action)[1])
     if found:
         return Refusal(r.INVALID_SPEC, "; ".join(problem.message for problem in found[:5]))
+    if spec.rollout is not None and spec.action not in CAN_BE_WATCHED:
+        return Refusal(r.INVALID_SPEC, f"rollout is for Resume and RestartAsNew; {spec.action.value} knows no waves.")
     leaves = [spec.target, *(spec.target.any_of or ())]
     impossible = sorted({s.value for leaf in leaves for s in leaf.statuses or () if s not in POSSIBLE[spec.action]})
     if impossible:

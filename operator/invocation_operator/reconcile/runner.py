@@ -13,7 +13,7 @@ from typing import Literal
 
 import structlog
 
-from invocation_operator.api.v1alpha1.action import ActionSpec, Result
+from invocation_operator.api.v1alpha1.action import ActionSpec, ActionType, Result
 from invocation_operator.cluster.chunks import delete_chunks
 from invocation_operator.cluster.client import KubeClient
 from invocation_operator.cluster.errors import ClusterError, ObjectNotFound, WriteConflict
@@ -24,6 +24,7 @@ from invocation_operator.observe import metrics
 from invocation_operator.plan.ledger import Ledger
 from invocation_operator.plan.operation import operation_for
 from invocation_operator.plan.report import Findings
+from invocation_operator.plan.rollout import Waves, waves_of
 from invocation_operator.plan.targets import Planned
 from invocation_operator.reconcile import narrate
 from invocation_operator.reconcile.board import Bulletin
@@ -31,10 +32,12 @@ from invocation_operator.reconcile.cell import Cell
 from invocation_operator.reconcile.control import Control, Stop
 from invocation_operator.reconcile.engines import Engines
 from invocation_operator.reconcile.enginewatch import EngineWatch
-from invocation_operator.reconcile.execute import Executor, Run
+from invocation_operator.reconcile.execute import Executor
+from invocation_operator.reconcile.health import HealthLooker
 from invocation_operator.reconcile.journal import Journal
 from invocation_operator.reconcile.look import Looker
 from invocation_operator.reconcile.outage import Outage
+from invocation_operator.reconcile.run import Run
 from invocation_operator.reconcile.runclock import RunClock
 from invocation_operator.reconcile.station import Resolved
 from invocation_operator.values.duration import parse_duration
@@ -91,7 +94,8 @@ class Runner:
     async def run(self, cell: Cell, board: Bulletin, task: Task) -> None:
         """Carry out ``task`` and close its books. Raises ``HoldLost`` when somebody else has the run."""
         run_clock = RunClock(task.started, task.engine_now, self.clock)
-        journal = Journal(task.hold, task.ledger, task.findings, task.named, run_clock)
+        waves = _waves(task)
+        journal = Journal(task.hold, task.ledger, task.findings, task.named, run_clock, waves)
         control = self._control(cell, board, task, run_clock)
         deployments = frozenset(task.hold.record.spec.deployments or ())
         watch = EngineWatch(self.engines, task.resolved, control, EngineSeen(task.cluster_name, None, deployments))
@@ -106,6 +110,7 @@ class Runner:
                 committed=task.committed,
                 recovered=task.recovered,
                 max_failures=_max_failures(task.spec, len(task.targets)),
+                waves=waves,
             ),
             client=task.resolved.station.client,
             looker=Looker(task.resolved.station.client, scopes=task.resolved.probe.capabilities.scopes),
@@ -115,6 +120,7 @@ class Runner:
             clock=run_clock,
             confirm_engine=watch.confirm,
             outage=Outage(redact=task.resolved.spec.redact_keys),
+            looks=_looks(task, watch),
             batches=task.resolved.station.batches,
             cancelling=task.resolved.station.budget.cancelling,
             connections=task.resolved.station.connections,
@@ -151,7 +157,7 @@ class Runner:
 
     async def _begin(self, board: Bulletin, task: Task, journal: Journal) -> None:
         """Say that it runs. Done before the record is closed, so that a status that was lost is told from this."""
-        turn = narrate.running(journal.progress(), verifying=False, stop=None, outage=None)
+        turn = narrate.running(journal.progress(), verifying=False, stop=None, outage=None, waves=journal.waves)
         status = narrate.apply(
             board.status,
             turn,
@@ -164,6 +170,7 @@ class Runner:
             engine=task.resolved.identity,
             plan=task.hold.record.spec.plan.summary,
             progress=journal.progress(),
+            rollout=journal.rollout(),
             results=None,
             skipped_reasons=None,
             requested_by=task.hold.record.spec.requested_by,
@@ -195,7 +202,13 @@ class Runner:
             pause = min(pause * 1.25, PROGRESS_LIMIT_SECONDS)
             counted = journal.progress()
             stop = control.stop()
-            turn = narrate.running(counted, verifying=executor.all_asked, stop=stop, outage=executor.outage.message)
+            turn = narrate.running(
+                counted,
+                verifying=executor.all_asked,
+                stop=stop,
+                outage=executor.outage.message,
+                waves=journal.waves,
+            )
             if stop is Stop.HOLD_LOST or told == (turn.phase, turn.message):
                 continue
             told = (turn.phase, turn.message)
@@ -205,6 +218,7 @@ class Runner:
                 generation=board.generation,
                 now=datetime.now(UTC),
                 progress=counted,
+                rollout=journal.rollout(),
                 results=journal.findings.results() or None,
                 skipped_reasons=journal.findings.skipped_reasons() or None,
             )
@@ -219,7 +233,7 @@ class Runner:
             log.info("run handed over", record=task.hold.record.name, **_numbers(journal))
             return
         counted = journal.progress()
-        turn = narrate.ended(counted, stop, len(task.targets), again=board.again)
+        turn = narrate.ended(counted, stop, len(task.targets), again=board.again, waves=journal.waves)
         at = journal.clock.engine_time(journal.clock.now())
         await journal.finish(turn.phase, turn.message, at)
         metrics.run_ended(task.spec.action, turn.phase, journal.clock.now(), counted)
@@ -239,6 +253,7 @@ class Runner:
                 now=datetime.now(UTC),
                 completion_time=at,
                 progress=counted,
+                rollout=journal.rollout(),
                 results=journal.findings.results() or None,
                 skipped_reasons=journal.findings.skipped_reasons() or None,
             )
@@ -257,6 +272,25 @@ async def _latest(task: Task) -> dict[str, str] | None:
     if resume is None or resume.deployment != "Latest":
         return None
     return await task.resolved.station.client.deployments_of_services()
+
+
+def _waves(task: Task) -> Waves | None:
+    """Return the waves of the run, where an earlier holder left them. Raises ``DamagedSet``."""
+    waves, kept = waves_of(task.spec, len(task.targets)), task.hold.record.status.rollout
+    if waves is not None and kept is not None:
+        waves.restore(kept)
+    return waves
+
+
+def _looks(task: Task, watch: EngineWatch) -> HealthLooker:
+    return HealthLooker(
+        client=task.resolved.station.client,
+        scopes=task.resolved.probe.capabilities.scopes,
+        restarts=task.spec.action is ActionType.RESTART_AS_NEW,
+        since=task.started,
+        redact=task.resolved.spec.redact_keys,
+        confirm_engine=watch.confirm,
+    )
 
 
 def _max_failures(spec: ActionSpec, total: int) -> int | None:

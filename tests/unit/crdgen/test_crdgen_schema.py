@@ -10,7 +10,7 @@ from pydantic import Field
 
 from invocation_operator import crdgen
 from invocation_operator.api.v1alpha1.base import SCHEMA_REVISION, ListType, Model, Nullable, Rule, StrictModel
-from invocation_operator.crdgen.schema import UnsupportedTypeError, object_schema
+from invocation_operator.crdgen.schema import INT_OR_STRING, UnsupportedTypeError, object_schema
 
 DOCUMENTS = {name: yaml.safe_load(text) for name, text in crdgen.generate().items()}
 Node = tuple[str, dict[str, Any]]
@@ -53,12 +53,12 @@ def test_schema_caps_every_string() -> None:
     assert [
         f"{kind}{path}"
         for kind, path, schema in ALL
-        if schema["type"] == "string" and not {"maxLength", "enum", "format"} & schema.keys()
+        if schema.get("type") == "string" and not {"maxLength", "enum", "format"} & schema.keys()
     ] == []
 
 
 def test_schema_caps_every_list_and_map() -> None:
-    assert [f"{k}{path}" for k, path, schema in ALL if schema["type"] == "array" and "maxItems" not in schema] == []
+    assert [f"{k}{path}" for k, path, schema in ALL if schema.get("type") == "array" and "maxItems" not in schema] == []
     assert [
         f"{k}{path}" for k, path, schema in ALL if "additionalProperties" in schema and "maxProperties" not in schema
     ] == []
@@ -66,7 +66,7 @@ def test_schema_caps_every_list_and_map() -> None:
 
 def test_schema_lists_say_how_they_merge() -> None:
     for kind, path, schema in ALL:
-        if schema["type"] == "array":
+        if schema.get("type") == "array":
             merge = schema.get("x-kubernetes-list-type")
             assert merge in ("set", "atomic", "map"), f"{kind}{path}"
             if merge == "map":
@@ -90,7 +90,16 @@ def test_schema_has_no_construct_that_is_not_structural() -> None:
     for kind, path, schema in ALL:
         forbidden = schema.keys() & {"$ref", "anyOf", "oneOf", "allOf", "$defs", "title", "format-hint"}
         assert not forbidden, f"{kind}{path}"
-        assert isinstance(schema["type"], str), f"{kind}{path}"
+        assert isinstance(schema.get("type"), str) is (INT_OR_STRING not in schema), f"{kind}{path}"
+
+
+def test_schema_of_a_number_or_a_share_bounds_both() -> None:
+    found = [schema for _, _, schema in ALL if INT_OR_STRING in schema]
+    assert found
+    for schema in found:
+        assert schema[INT_OR_STRING] is True
+        assert "minimum" in schema
+        assert schema["pattern"].endswith("%$")
 
 
 @pytest.mark.parametrize("kind", ["InvocationAction", "RestateEngine"])

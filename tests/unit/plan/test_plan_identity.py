@@ -55,6 +55,14 @@ GOLDEN = {
         {"action": "Resume", "target": {"ids": ["inv_1"]}, "resume": {"deployment": "Latest"}},
         "iact-6bac113a5fc397ef4af2540e3be8d77e961170b73431e0ae",
     ),
+    "waves": (
+        {
+            "action": "Resume",
+            "target": {"ids": ["inv_1"]},
+            "rollout": {"waves": [1, "5%", "100%"], "soak": "90s", "maxUnhealthy": "2%"},
+        },
+        "iact-36faf4677ec08555658fd1c541c2adc80f1683dd6b33f985",
+    ),
     "run id": ({**BASE, "runId": "2026-11-01"}, "iact-88364860a0fcbcc26232b283228854ccd5f784e5b841e3ca"),
     "each object": ({**BASE, "runPolicy": "OncePerObject"}, "iact-9b9c93839fa83578b8789bdecb06c7f75b82a4baf5d662cd"),
 }
@@ -133,6 +141,27 @@ def test_name_of_a_block_of_nothing_but_defaults_is_that_of_no_block(
 ) -> None:
     base = {"action": action, "target": {"services": ["checkout"]}}
     assert name({**base, block: default}) == name({**base, block: {}}) == name(base)
+
+
+RESUME: dict[str, Any] = {"action": "Resume", "target": {"ids": ["inv_1"]}}
+
+
+@pytest.mark.parametrize("rollout", [{"soak": "1m"}, {"soak": "PT60S"}, {"maxUnhealthy": 0}, {"soak": "60s"}], ids=str)
+def test_name_of_a_rollout_with_its_defaults_said_aloud_is_the_same(rollout: dict[str, Any]) -> None:
+    assert name({**RESUME, "rollout": {"waves": [1, "5%"], **rollout}}) == name(
+        {**RESUME, "rollout": {"waves": [1, "5%"]}}
+    )
+
+
+@pytest.mark.parametrize(
+    "rollout",
+    [{"waves": [1]}, {"waves": ["5%", 1]}, {"waves": [1, 5]}, {"waves": [1, "5%"], "soak": "0s"}],
+    ids=str,
+)
+def test_name_of_another_rollout_is_another(rollout: dict[str, Any]) -> None:
+    """The order of waves is not that of a set."""
+    base = {**RESUME, "rollout": {"waves": [1, "5%"]}}
+    assert len({name(RESUME), name(base), name({**RESUME, "rollout": rollout})}) == 3
 
 
 @pytest.mark.parametrize(("change", "why"), DIFFERENT)

@@ -1,6 +1,7 @@
 """The ledger: what is kept is what is read, and counts always add up."""
 
 import base64
+import itertools
 import zlib
 
 import pytest
@@ -65,6 +66,22 @@ def test_ledger_finds_what_is_untouched_without_a_gap(ledger: Ledger, start: int
     assert ledger.untouched == kept - length
     if first < len(ledger) and most:
         assert length
+
+
+@given(ledgers(), st.sampled_from(Outcome), st.integers(1, 80))
+def test_ledger_tells_who_has_an_outcome_or_a_sample_of_them(ledger: Ledger, outcome: Outcome, most: int) -> None:
+    having = [n for n in range(len(ledger)) if ledger.outcome(n) is outcome]
+    found = list(ledger.having(outcome, most))
+    assert len(found) == min(len(having), most)
+    assert found == sorted(set(found) & set(having))
+
+
+def test_ledger_samples_evenly() -> None:
+    ledger = Ledger(1000)
+    for index in range(1000):
+        ledger.settle(index, Outcome.EFFECTIVE)
+    found = list(ledger.having(Outcome.EFFECTIVE, 10))
+    assert {later - earlier for earlier, later in itertools.pairwise(found)} == {100}
 
 
 def test_ledger_of_a_million_stays_small() -> None:

@@ -18,13 +18,16 @@ from invocation_operator.plan.ledger import Ledger
 from invocation_operator.plan.operation import operation_for
 from invocation_operator.plan.operation.base import Seen
 from invocation_operator.plan.report import Findings
+from invocation_operator.plan.rollout import Waves
 from invocation_operator.plan.targets import Planned
 from invocation_operator.reconcile.budget import Budget
 from invocation_operator.reconcile.cell import Cell
 from invocation_operator.reconcile.control import Control, Stop
-from invocation_operator.reconcile.execute import Executor, Run
+from invocation_operator.reconcile.execute import Executor
 from invocation_operator.reconcile.look import Question
+from invocation_operator.reconcile.run import Run
 from invocation_operator.reconcile.runclock import RunClock
+from invocation_operator.reconcile.soak import Looks
 from invocation_operator.target.row import InvocationRow
 
 S = InvocationStatus
@@ -123,6 +126,8 @@ def scene(
     deadline: float | None = None,
     limits: dict[str, int] | None = None,
     now: Callable[[], float] = time.monotonic,
+    waves: Waves | None = None,
+    looks: Looks | None = None,
     **spec: Any,
 ) -> Scene:
     ids = [f"inv_{n}" for n in range(count)]
@@ -149,6 +154,7 @@ def scene(
         findings=Findings(),
         recovered=recovered,
         max_failures=max_failures,
+        waves=waves,
     )
     kept = Kept()
 
@@ -164,6 +170,7 @@ def scene(
         control=control,
         clock=clock,
         confirm_engine=same_engine,
+        looks=looks,
     )
     return Scene(engine, executor, control, cell, ledger, kept)
 
@@ -265,3 +272,18 @@ async def test_run_keeps_its_intent_before_each_batch_is_asked() -> None:
     made.engine.before_call = lambda _: kept_at_call.append(made.kept.commits)
     assert await made.execute() is None
     assert min(kept_at_call) >= 1
+
+
+@pytest.mark.parametrize("at_call", [3, 4])
+async def test_run_that_is_suspended_while_its_last_calls_wait_for_their_turn_goes_on(at_call: int) -> None:
+    """All are fed by then, and those that were not asked yet become untouched again: somebody must feed them anew."""
+    made = scene(5, limits={"operationsPerSecond": 5})
+    made.engine.before_call = lambda _: (
+        made.change(suspend=True, limits={"operationsPerSecond": 5}) if len(made.engine.calls) == at_call - 1 else None
+    )
+    running = asyncio.create_task(made.execute())
+    await until(lambda: made.ledger.settled == at_call and not made.ledger.intended())
+    made.engine.before_call = lambda _: None
+    made.change(suspend=False)
+    assert await running is None
+    assert len(made.engine.calls) == 5

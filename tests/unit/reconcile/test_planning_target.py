@@ -66,3 +66,14 @@ def test_target_that_cannot_be_meant_is_refused(action: str, target: dict[str, A
 @pytest.mark.parametrize(("action", "target", "why"), GOOD)
 def test_target_that_is_sound_passes(action: str, target: dict[str, Any], why: str) -> None:
     assert check_target(spec(action, target)) is None, why
+
+
+@pytest.mark.parametrize("action", ["Cancel", "Kill", "Pause", "Purge", "PurgeJournal"])
+def test_rollout_of_an_action_after_which_nothing_is_to_be_seen_is_refused(action: str) -> None:
+    target = {"services": ["a"]}
+    refusal = check_target(
+        ActionSpec.model_validate({"action": action, "target": target, "rollout": {"waves": [1, "100%"]}})
+    )
+    assert refusal is not None
+    assert refusal.reason == "InvalidSpec"
+    assert "rollout is for Resume and RestartAsNew" in refusal.message

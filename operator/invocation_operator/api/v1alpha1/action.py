@@ -10,6 +10,7 @@ from invocation_operator.api.v1alpha1.action_rules import ROOT_RULES, SPEC_RULES
 from invocation_operator.api.v1alpha1.base import (
     Column,
     Condition,
+    CountOrShare,
     Duration,
     EngineIdentity,
     EngineRef,
@@ -17,6 +18,7 @@ from invocation_operator.api.v1alpha1.base import (
     ListType,
     Model,
     Name,
+    PositiveCountOrShare,
     Rule,
     ShortText,
     StrictModel,
@@ -148,6 +150,20 @@ class RestartOptions(StrictModel):
     """Restart also what has been restarted before. Default: such invocations are skipped (`AlreadyRestarted`)."""
 
 
+class Rollout(StrictModel):
+    """Resume and RestartAsNew only: act in waves, and look after each of them whether what was acted upon is well."""
+
+    waves: Annotated[list[PositiveCountOrShare], Field(min_length=1, max_length=20), ListType("atomic")]
+    """How many of the planned invocations have been acted upon when each wave ends: numbers such as `10` or shares of
+    the plan such as `"5%"`, counted from the first and rounded up. A wave that reaches no further than the one before
+    it is left out. The last wave is always `100%`, also when it is not written."""
+    soak: Duration = "1m"
+    """How long to wait after a wave before looking at it. `0s` looks at once."""
+    max_unhealthy: CountOrShare = 0
+    """How many (a number, or a share of those looked at such as `"5%"`) may be paused, backing off or have failed again
+    after a wave, or could not be acted upon in it. One more stops the run."""
+
+
 class ActionSpec(StrictModel):
     """What to do, to which invocations, within which limits. Immutable after creation but for `suspend`, `mode`,
     the TTLs, `limits.maxInFlight` and `limits.operationsPerSecond`; set a new `runId` to run something again or
@@ -178,6 +194,8 @@ class ActionSpec(StrictModel):
     """Resume only: options."""
     restart: RestartOptions | None = None
     """RestartAsNew only: options."""
+    rollout: Rollout | None = None
+    """Resume and RestartAsNew only: act in waves. Default: all at once, within the limits."""
     suspend: bool = False
     """Stop between operations; go on when it is set back to false."""
     timeout: Duration | None = None
@@ -269,6 +287,8 @@ class PlanStatus(Model):
     """What a person should know before the plan is carried out."""
     sample: Annotated[list[PlannedTarget] | None, Field(max_length=10), ListType("atomic")] = None
     """Some of the planned invocations."""
+    waves: Annotated[list[Count] | None, Field(max_length=21), ListType("atomic")] = None
+    """How many of the planned invocations have been acted upon when each wave ends."""
     time: datetime | None = None
     """When the plan was made, on the engine's clock. Relative times count from here."""
 
@@ -302,6 +322,23 @@ class ActionProgress(Model):
     """The engine refused."""
 
 
+class RolloutStatus(Model):
+    """Where a run in waves stands."""
+
+    wave: Count = 0
+    """The wave under way, or the one that ended the run; from 1."""
+    waves: Count = 0
+    """How many there are."""
+    soak_until: datetime | None = None
+    """When this wave is looked at, on the engine's clock; absent while it is being acted upon."""
+    healthy: Count = 0
+    """Those that were well at the last look."""
+    unhealthy: Count = 0
+    """Those that were not: paused, backing off or failed again, or an operation that had no effect."""
+    sample: Annotated[list[Result] | None, Field(max_length=5), ListType("atomic")] = None
+    """Some of those that were not well, and in `reason` and `error` what is wrong with them."""
+
+
 class ActionStatus(Model):
     """What happened."""
 
@@ -325,6 +362,8 @@ class ActionStatus(Model):
     """What the run does."""
     progress: ActionProgress | None = None
     """How far it is."""
+    rollout: RolloutStatus | None = None
+    """Where a run in waves stands."""
     results: Annotated[list[Result] | None, Field(max_length=50), ListType("atomic")] = None
     """Outcomes of single invocations, what needs attention first; bounded."""
     skipped_reasons: Annotated[list[NamedCount] | None, Field(max_length=20), ListType("map")] = None
@@ -348,6 +387,7 @@ ACTION_KIND = Kind(
         Column(
             "Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', "Why it is in this phase", priority=1
         ),
+        Column("Wave", "integer", ".status.rollout.wave", "The wave under way", priority=1),
         Column("Engine", "string", ".status.engine.name", "The engine", priority=1),
         Column("Age", "date", ".metadata.creationTimestamp", "Since its creation"),
     ),

@@ -58,9 +58,15 @@ _OPTIONS = (
         message="restart holds options of action: RestartAsNew only",
         field_path=".restart",
     ),
+    Rule(
+        "!has(self.rollout) || self.action in ['Resume', 'RestartAsNew']",
+        message="rollout is for action: Resume and RestartAsNew only: what the others end is not seen to be well again",
+        field_path=".rollout",
+    ),
 )
 
 _VERIFICATION = "(has(self.verification) && has(self.verification.timeout) ? self.verification.timeout : '5m')"
+_SOAK = "(has(self.rollout.soak) ? self.rollout.soak : '1m')"
 
 _TIMES = (
     Rule(
@@ -80,6 +86,11 @@ _TIMES = (
         message="verification.timeout must not be longer than timeout, which ends the verification too",
         field_path=".verification.timeout",
     ),
+    Rule(
+        f"!has(self.rollout) || !has(self.timeout) || ({shorter(_SOAK, 'self.timeout')})",
+        message="rollout.soak (default 1m) must be shorter than timeout, or no second wave would ever begin",
+        field_path=".rollout.soak",
+    ),
 )
 
 IMMUTABLE = (
@@ -95,6 +106,7 @@ IMMUTABLE = (
     "escalation",
     "resume",
     "restart",
+    "rollout",
     "timeout",
     "notAfter",
     "runPolicy",

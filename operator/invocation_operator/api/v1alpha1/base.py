@@ -4,6 +4,7 @@ The markers say in Python what OpenAPI has no word for (list types, CEL rules, p
 their only reader.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
@@ -64,6 +65,24 @@ class Nullable:
 @dataclass(frozen=True, slots=True)
 class OmitDefault:
     """The operator applies the default; the CRD must not write it into the object."""
+
+
+@dataclass(frozen=True, slots=True)
+class IntOrString:
+    """A number or a share (``x-kubernetes-int-or-string``): one type for the API server, a union in Python."""
+
+    minimum: int
+    """Smallest number, and smallest share."""
+    pattern: str
+    """What a share looks like."""
+
+    def checked(self, value: int | str) -> int | str:
+        """Return ``value``, or raise ValueError when it is neither."""
+        fits = re.fullmatch(self.pattern, value) if isinstance(value, str) else value >= self.minimum
+        if not fits:
+            least = self.minimum
+            raise ValueError(f"{str(value)[:16]} is neither a number from {least} nor a share from {least}% to 100%")
+        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +181,15 @@ Duration = Annotated[
     DURATION_RULE,
 ]
 """A length of time such as ``30s``, ``15m``, ``1d12h`` or ISO 8601 ``PT15M``; no sign, no months or years."""
+
+_SHARE = IntOrString(0, r"^(100|[1-9]?[0-9])%$")
+_POSITIVE_SHARE = IntOrString(1, r"^(100|[1-9][0-9]?)%$")
+
+CountOrShare = Annotated[int | str, AfterValidator(_SHARE.checked), _SHARE]
+"""A number of invocations, or a share such as ``5%``."""
+
+PositiveCountOrShare = Annotated[int | str, AfterValidator(_POSITIVE_SHARE.checked), _POSITIVE_SHARE]
+"""The same, and more than nothing."""
 
 Name = Annotated[
     str,

@@ -17,6 +17,7 @@ from invocation_operator.api.v1alpha1.action import (
     Phase,
     PlanStatus,
     Result,
+    RolloutStatus,
 )
 from invocation_operator.api.v1alpha1.base import (
     Column,
@@ -117,6 +118,8 @@ class RecordStatus(Model):
     """Where the run stands, or how it ended."""
     progress: ActionProgress | None = None
     """Counts."""
+    rollout: RolloutStatus | None = None
+    """Where a run in waves stands."""
     results: Annotated[list[Result] | None, Field(max_length=50), ListType("atomic")] = None
     """Outcomes of single invocations, what needs attention first."""
     skipped_reasons: Annotated[list[NamedCount] | None, Field(max_length=20), ListType("map")] = None
