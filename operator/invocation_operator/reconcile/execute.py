@@ -229,14 +229,15 @@ class Executor:
                 raise self._failure
             if feeder.done() and not feeder.cancelled():
                 feeder.result()
-            if stop is not None:
-                self._drop_unasked()
             if stop is not None and not stop.passes:
                 if final is None:
                     stopped_at = now
                     await _cancel([feeder])
                 # Once stopped it stays so, for the gravest reason that was seen.
                 final = stop if final is None or stop is Stop.HOLD_LOST or final is Stop.TOO_MANY_FAILURES else final
+            if stop is not None:
+                # After the last wait above: what gave up its turn meanwhile must not pass for asked.
+                self._drop_unasked()
             if final is not None and self._wound_down(final, now - stopped_at):
                 await self._last_look(final)
                 self._tidy(final)

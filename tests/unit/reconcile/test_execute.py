@@ -29,6 +29,7 @@ from invocation_operator.reconcile.run import Run
 from invocation_operator.reconcile.runclock import RunClock
 from invocation_operator.reconcile.soak import Looks
 from invocation_operator.target.row import InvocationRow
+from tests.unit.reconcile import virtual_time
 
 S = InvocationStatus
 BORN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -287,3 +288,18 @@ async def test_run_that_is_suspended_while_its_last_calls_wait_for_their_turn_go
     made.change(suspend=False)
     assert await running is None
     assert len(made.engine.calls) == 5
+
+
+@pytest.mark.parametrize("passed", [0.5, 1.0, 1.5, 2.0])
+def test_run_that_is_deleted_while_a_call_gives_up_its_turn_does_not_count_it_as_asked(passed: float) -> None:
+    """The call looks at the stop at the very moment at which the run winds down."""
+
+    async def deleted() -> None:
+        made = scene(6, limits={"operationsPerSecond": 2, "maxInFlight": 1}, now=asyncio.get_running_loop().time)
+        running = asyncio.create_task(made.execute())
+        await asyncio.sleep(passed)
+        made.cell.put(None)
+        assert await running is Stop.DELETED
+        assert made.ledger.settled == len(made.engine.calls)
+
+    virtual_time.run(deleted())
