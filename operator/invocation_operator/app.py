@@ -19,7 +19,7 @@ from kopf._cogs.structs.references import Insights  # the type of a public optio
 from kubernetes.aio.client.configuration import Configuration
 
 from invocation_operator import __version__
-from invocation_operator.api.v1alpha1.action import ACTION_KIND
+from invocation_operator.api.v1alpha1.action import ACTION_KIND, Phase
 from invocation_operator.api.v1alpha1.engine import ENGINE_KIND
 from invocation_operator.cluster.client import KubeClient, load_configuration
 from invocation_operator.cluster.errors import ClusterError, ClusterUnavailable, Forbidden
@@ -30,6 +30,7 @@ from invocation_operator.handlers import actions, engines
 from invocation_operator.observe import http, metrics
 from invocation_operator.reconcile import parse
 from invocation_operator.reconcile.action import ActionReconciler
+from invocation_operator.reconcile.approval import Approvals
 from invocation_operator.reconcile.engine import EngineReconciler
 from invocation_operator.reconcile.engines import Engines
 from invocation_operator.reconcile.expiry import Expiry
@@ -96,15 +97,17 @@ def build(settings: Settings, client: KubeClient, shutdown: Shutdown) -> House:
     lease = Lease(settings.lease_seconds)
     records = RecordStore(client, settings.operator_namespace, settings.identity, lease, clock)
     leases = Leases(settings.identity, lease, clock)
+    lock = Lock(client, records, leases)
     action_reconciler = ActionReconciler(
         client=client,
         engines=known,
         records=records,
-        lock=Lock(client, records, leases),
+        lock=lock,
         runner=Runner(client, known, events, clock, lambda: shutdown.asked, settings.call_timeout_seconds),
         events=events,
         gate=SchemaGate(client, clock),
         leases=leases,
+        approvals=Approvals(lock, events),
     )
     action_bench = Workbench("InvocationAction", action_reconciler.reconcile, lambda obj: not parse.settled(obj))
     engine_reconciler = EngineReconciler(client, known, events, clock, action_bench.ring_all)
@@ -266,6 +269,7 @@ async def _end(*tasks: asyncio.Task[Any]) -> None:
 
 async def _serve(settings: Settings, house: House, ready: asyncio.Event, servers: list[web.AppRunner]) -> None:
     metrics.ACTIVE.labels("InvocationAction").set_function(lambda: house.action_bench.active)
+    metrics.AWAITING_APPROVAL.set_function(lambda: house.action_bench.count(Phase.AWAITING_APPROVAL))
     metrics.ACTIVE.labels("RestateEngine").set_function(lambda: house.engine_bench.active)
     if settings.health_port:
         servers.append(await http.serve_health(settings.bind_address, settings.health_port, ready.is_set))

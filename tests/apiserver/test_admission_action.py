@@ -78,6 +78,7 @@ def test_action_on_the_living_does_not_filter_by_how_it_ended(
     assert admission.refusal("InvocationAction", {"action": action, "target": ONE | {"not": ended}}) is None
 
 
+HASH = "sha256:" + 48 * "a"
 ACCEPTED: list[tuple[str, Spec]] = [
     ("the least", cancel()),
     (
@@ -97,6 +98,8 @@ ACCEPTED: list[tuple[str, Spec]] = [
     ),
     ("an engine of another namespace", cancel(engineRef={"name": "production.v2", "namespace": "platform"})),
     ("a dry run", cancel(mode="DryRun")),
+    ("a plan that waits for its approval", cancel(mode="Approve")),
+    ("an approval of all or none", cancel(mode="Approve", approval={"drift": "Exact", "planMaxAge": "PT1M"})),
     ("suspended from the start", cancel(suspend=True)),
     (
         "every limit",
@@ -177,7 +180,16 @@ REJECTED: list[tuple[str, Spec, str]] = [
     ("a target that is null", {"action": "Cancel", "target": None}, "spec.target"),
     ("an unknown action", {"action": "Delete", "target": ONE}, 'supported values: "Cancel"'),
     ("an action in another case", {"action": "cancel", "target": ONE}, "supported values"),
-    ("a mode of a later version", cancel(mode="Approve"), 'supported values: "Execute", "DryRun"'),
+    ("a mode of a later version", cancel(mode="Vote"), 'supported values: "Execute", "DryRun", "Approve"'),
+    (
+        "an approval of a plan that nobody has seen",
+        cancel(mode="Approve", approvedPlan=HASH),
+        "not accepted at creation",
+    ),
+    ("the same in another mode", cancel(approvedPlan=HASH), "not accepted at creation"),
+    ("a plan that is old before it is read", cancel(mode="Approve", approval={"planMaxAge": "59s"}), "1m or more"),
+    ("an unknown drift", cancel(mode="Approve", approval={"drift": "Any"}), 'supported values: "Subset", "Exact"'),
+    ("an age that a template left empty", cancel(mode="Approve", approval={"planMaxAge": None}), "planMaxAge is null"),
     ("a mode that a template left empty would execute", cancel(mode=None), "spec.mode: Unsupported value: null"),
     ("a time limit that a template left empty", cancel(notAfter=None), "notAfter is null"),
     ("limits that a template left empty", cancel(limits=None), "limits is null"),

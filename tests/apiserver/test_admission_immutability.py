@@ -36,6 +36,13 @@ RESUME: Spec = {
     "runId": "1",
 }
 RESTART: Spec = {"action": "RestartAsNew", "target": {"ids": ["inv_1"]}, "restart": {"fromEntry": 0}, "runId": "1"}
+WAITING: Spec = {
+    "action": "Kill",
+    "target": {"ids": ["inv_1"]},
+    "mode": "Approve",
+    "approval": {"drift": "Exact", "planMaxAge": "2h"},
+    "runId": "1",
+}
 LEAST: Spec = {"action": "Cancel", "target": {"ids": ["inv_1"]}}
 ADVICE = "immutable after creation: to run this action again or to run something else, set a new spec.runId"
 
@@ -59,6 +66,8 @@ MUTABLE: list[tuple[str, Spec, str, Any]] = [
     ("to carry out the plan", FULL, "mode", "Execute"),
     ("to carry out the plan by default", FULL, "mode", None),
     ("a Git revert", LEAST, "mode", "DryRun"),
+    ("to wait for an approval", FULL, "mode", "Approve"),
+    ("to approve the plan", LEAST, "approvedPlan", "sha256:" + 48 * "a"),
     ("faster", FULL, "limits.maxInFlight", 500),
     ("as fast as the engine allows", FULL, "limits.maxInFlight", None),
     ("slower", FULL, "limits.operationsPerSecond", 1),
@@ -125,6 +134,9 @@ FROZEN: list[tuple[str, Spec, str, Any]] = [
     ("a later start", FULL, "notAfter", "2031-01-01T00:00:00Z"),
     ("a start at any time", FULL, "notAfter", None),
     ("a last start where there was none", LEAST, "notAfter", "2031-01-01T00:00:00Z"),
+    ("a laxer approval", WAITING, "approval.drift", "Subset"),
+    ("no approval block", WAITING, "approval", None),
+    ("an approval block where there was none", LEAST, "approval", {"drift": "Exact"}),
     ("another meaning of once", FULL, "runPolicy", "OncePerObject"),
 ]
 
@@ -157,8 +169,25 @@ def test_action_immutable_field_changes_only_with_a_new_run(
     assert admission.change(KIND, new | {"runId": "2"}, name).status == 200, reason
 
 
+@pytest.mark.parametrize(
+    ("reason", "hash_"), [("a word", "yes"), ("no hash", "sha256:"), ("too long", "sha256:" + 49 * "a")]
+)
+def test_action_approves_by_a_hash_and_nothing_else(
+    admission: Admission, request: pytest.FixtureRequest, reason: str, hash_: str
+) -> None:
+    name = prepare(admission, WAITING, request, "AwaitingApproval")
+    refusal = admission.change(KIND, WAITING | {"approvedPlan": hash_}, name).expect(422).json()["message"]
+    assert "spec.approvedPlan" in refusal, reason
+
+
+def test_action_approval_may_be_changed_and_taken_back(admission: Admission, request: pytest.FixtureRequest) -> None:
+    name = prepare(admission, WAITING, request, "AwaitingApproval")
+    for given in ({"approvedPlan": "sha256:" + 48 * "a"}, {"approvedPlan": "sha256:" + 48 * "b"}, {}):
+        admission.change(KIND, WAITING | given, name, dry_run=False).expect(200)
+
+
 TERMINAL = ("Planned", "Succeeded", "PartiallyFailed", "Failed", "Refused", "Stopped", "Expired", "AlreadyExecuted")
-ALIVE = (None, "Pending", "Planning", "Running", "Verifying", "Suspended")
+ALIVE = (None, "Pending", "Planning", "AwaitingApproval", "Running", "Verifying", "Suspended")
 
 
 @pytest.mark.parametrize("phase", [*TERMINAL, *ALIVE])

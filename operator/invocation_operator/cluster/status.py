@@ -28,14 +28,17 @@ def dump(status: Model) -> dict[str, Any]:
     return status.model_dump(by_alias=True, exclude_none=True, mode="json")
 
 
-async def write(client: KubeClient, resource: Resource, obj: Object, status: Model) -> Object:
+async def write(client: KubeClient, resource: Resource, obj: Object, status: Model, *, as_read: bool = False) -> Object:
     """Write ``status`` of ``obj`` unless it is there already; return the object as it is then.
 
-    Raises ``ObjectNotFound`` when the object is gone, ``WriteConflict`` when its name belongs to another one.
+    With ``as_read`` only if the object is still the version that was read: for what was decided on it. Raises
+    ``ObjectNotFound`` when the object is gone, ``WriteConflict`` when its name belongs to another one, or when it has
+    changed.
     """
     patch = merge_patch(obj.get("status") or {}, dump(status))
     if not patch:
         return obj
     metadata = obj["metadata"]
-    body = {"metadata": {"uid": metadata["uid"]}, "status": patch}
+    version = {"resourceVersion": metadata["resourceVersion"]} if as_read else {}
+    body = {"metadata": {"uid": metadata["uid"], **version}, "status": patch}
     return await client.patch_status(resource, metadata["namespace"], metadata["name"], body)

@@ -44,6 +44,12 @@ RUN_SECONDS = Histogram(
     registry=REGISTRY,
 )
 ACTIVE = Gauge("invocation_operator_active_objects", "Objects being worked on.", ["kind"], registry=REGISTRY)
+AWAITING_APPROVAL = Gauge(
+    "invocation_operator_awaiting_approval", "Actions whose plan waits for its approval.", registry=REGISTRY
+)
+APPROVALS = Counter(
+    "invocation_operator_approvals_total", "Approved plans that were taken up.", ["action"], registry=REGISTRY
+)
 ENGINE_UP = Gauge(
     "invocation_operator_engine_up", "Whether an engine can be used.", ["namespace", "engine"], registry=REGISTRY
 )
@@ -67,6 +73,7 @@ ENDS = (
 )
 for _action in ActionType:
     RUN_SECONDS.labels(_action.value)
+    APPROVALS.labels(_action.value)
     for _phase in ENDS:
         RUNS.labels(_action.value, _phase.value)
     for _outcome in Outcome:
@@ -84,6 +91,11 @@ def run_ended(action: ActionType, phase: Phase, seconds: float, progress: Action
 def run_concluded(action: ActionType, phase: Phase) -> None:
     """Count a run that ended, carried out or not."""
     RUNS.labels(action.value, phase.value).inc()
+
+
+def plan_approved(action: ActionType) -> None:
+    """Count an approval that was taken up."""
+    APPROVALS.labels(action.value).inc()
 
 
 def forget_engine(namespace: str, engine: str) -> None:

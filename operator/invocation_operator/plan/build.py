@@ -6,10 +6,9 @@ shown in status, hashed, and written before anything is touched.
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from operator import attrgetter
 from typing import Any
 
 from invocation_operator.api.v1alpha1.action import (
@@ -62,11 +61,6 @@ class Plan:
     def reach(self) -> int:
         """Planned invocations and their living descendants: what the ceilings count."""
         return self.total + (self.cascade.total if self.cascade else 0)
-
-    def identities(self) -> Iterator[tuple[str, str]]:
-        """Yield ``(id, created_at)`` of the set in the order of the ids, for the hash."""
-        for target in sorted(self.targets, key=attrgetter("id")):
-            yield target.id, target.created_at.isoformat()
 
     def status(self) -> PlanStatus:
         """Return what status shows of the plan."""

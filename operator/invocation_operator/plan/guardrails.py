@@ -6,7 +6,7 @@ reconcilers of every kind that causes operations.
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from invocation_operator.api.v1alpha1.action import ActionSpec
+from invocation_operator.api.v1alpha1.action import ActionSpec, Mode
 from invocation_operator.api.v1alpha1.engine import Guardrails, NamespaceGuardrail, Operation
 from invocation_operator.plan import names
 from invocation_operator.plan import refusal as r
@@ -26,7 +26,7 @@ def check_specification(
     for rails in guardrails:
         refused = (
             _allowed(caused, rails)
-            or _approval(caused, rails)
+            or _approval(spec, caused, rails)
             or _reason(spec, caused, rails)
             or _not_after(spec, rails)
             or _namespace(caused, rails, namespace_labels)
@@ -113,14 +113,15 @@ def _allowed(caused: frozenset[Operation], rails: Guardrails) -> Refusal | None:
     )
 
 
-def _approval(caused: frozenset[Operation], rails: Guardrails) -> Refusal | None:
+def _approval(spec: ActionSpec, caused: frozenset[Operation], rails: Guardrails) -> Refusal | None:
     needed = sorted(caused & set(rails.require_approval_for or ()))
-    if not needed:
+    if not needed or spec.mode is not Mode.EXECUTE:
+        # Neither a dry run nor a plan that waits for its approval touches anything.
         return None
     return Refusal(
-        r.APPROVAL_UNAVAILABLE,
-        f"the engine's guardrails require an approved plan for {_listed(needed)}, and this version of the operator "
-        "knows no approval yet: nothing is executed.",
+        r.APPROVAL_REQUIRED,
+        f"the engine's guardrails require an approved plan for {_listed(needed)} (an escalation is a Kill, expedite a "
+        "Resume): use spec.mode: Approve.",
     )
 
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from invocation_operator.api.v1alpha1.action import ActionSpec, RunPolicy
+from invocation_operator.api.v1alpha1.base import EngineIdentity
 from invocation_operator.target.canonical import canonical as canonical_target
 from invocation_operator.values.duration import format_duration, parse_duration
 
@@ -24,12 +25,14 @@ _DURATIONS: dict[tuple[str, ...], str | None] = {
     ("verification", "repeatAfter"): "30s",
     ("escalation", "killAfter"): None,
     ("rollout", "soak"): "1m",
+    ("approval", "planMaxAge"): "1h",
 }
 """Duration fields and their defaults in version 1 of the canonical form: another spelling of the default is the
 default, and a default that changes later must not change what exists."""
 _MUTABLE: tuple[tuple[str, ...], ...] = (
     ("suspend",),
     ("mode",),
+    ("approvedPlan",),
     ("ttlSecondsAfterFinished",),
     ("ttlSecondsAfterFailed",),
     ("limits", "maxInFlight"),
@@ -82,8 +85,20 @@ def record_name(spec: ActionSpec, *, engine: str, namespace: str, name: str, uid
     return f"iact-{digest[:48]}"
 
 
+def plan_place(engine: EngineIdentity, run_id: str | None) -> str:
+    """Return what a plan's hash binds beside specification and set: the RestateEngine, the cluster behind it, the run.
+
+    The run, so that an approval that was left behind by an earlier one never is one of the next.
+    """
+    parts = {"namespace": engine.namespace, "name": engine.name, "cluster": engine.cluster_name, "runId": run_id}
+    return canonical_json(parts)
+
+
 def plan_hash(engine: str, form: dict[str, Any], identities: Iterable[tuple[str, str]]) -> str:
-    """Return the hash that binds engine, canonical specification and the planned ``(id, created_at)`` pairs."""
+    """Return the hash that binds engine, canonical specification and the planned ``(id, created_at)`` pairs.
+
+    ``engine`` is the ``plan_place``.
+    """
     return plan_hash_of_sorted(engine, form, sorted(identities))
 
 

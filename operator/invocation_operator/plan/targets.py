@@ -7,9 +7,10 @@ identity ``(id, created_at)``: after a purge, the same key gives the same id aga
 import base64
 import json
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 
 from invocation_operator.api.v1alpha1.target import InvocationStatus
 from invocation_operator.values.text import MARK, clean, cut
@@ -39,6 +40,12 @@ class Planned:
     created_at: datetime
     status: InvocationStatus
     label: str
+
+
+def identities(targets: Iterable[Planned]) -> Iterator[tuple[str, str]]:
+    """Yield ``(id, created_at)`` of a set in the order of the ids, for its hash."""
+    for target in sorted(targets, key=attrgetter("id")):
+        yield target.id, target.created_at.isoformat()
 
 
 class DamagedSet(ValueError):

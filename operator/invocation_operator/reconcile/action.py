@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import structlog
 from pydantic import ValidationError
 
-from invocation_operator.api.v1alpha1.action import ActionSpec, ActionStatus, Mode, Phase, PlanStatus
+from invocation_operator.api.v1alpha1.action import ActionSpec, Mode, Phase, PlanStatus
 from invocation_operator.api.v1alpha1.base import EngineRef
 from invocation_operator.cluster.client import KubeClient
 from invocation_operator.cluster.errors import ObjectNotFound, TooLarge, UnreadableObject, WriteConflict
@@ -28,6 +28,7 @@ from invocation_operator.plan.guardrails import check_specification
 from invocation_operator.plan.refusal import Refusal
 from invocation_operator.plan.targets import DamagedSet
 from invocation_operator.reconcile import narrate, parse
+from invocation_operator.reconcile.approval import Approvals
 from invocation_operator.reconcile.board import Board
 from invocation_operator.reconcile.cell import Cell
 from invocation_operator.reconcile.control import Stop
@@ -35,7 +36,7 @@ from invocation_operator.reconcile.engines import Engines
 from invocation_operator.reconcile.lock import Lock, PlanLost, recorded_spec
 from invocation_operator.reconcile.narrate import Turn
 from invocation_operator.reconcile.parse import Subject
-from invocation_operator.reconcile.planning import check_target, make_plan
+from invocation_operator.reconcile.planning import Planning, check_target, make_plan
 from invocation_operator.reconcile.runner import Runner
 from invocation_operator.reconcile.schema import SchemaGate
 from invocation_operator.reconcile.station import Located, Resolved
@@ -61,6 +62,7 @@ class ActionReconciler:
     events: EventRecorder
     gate: SchemaGate
     leases: Leases
+    approvals: Approvals
 
     async def reconcile(self, cell: Cell) -> Outcome:
         """Do what is left to do for the object in ``cell``."""
@@ -110,6 +112,9 @@ class ActionReconciler:
         refused = subject.refusal or (spec and self._refusal(subject, spec))
         if spec is None or refused is not None:
             return await self._refuse(board, subject, refused or Refusal(r.INVALID_SPEC, "it cannot be read."))
+        if narrate.of_this_run(subject.status, subject.run_id).approval is not None:
+            # What was approved is carried out as approved, whatever mode and approvedPlan say by now.
+            spec = spec.model_copy(update={"mode": Mode.APPROVE})
         await self.gate.check()
         located = await self.engines.locate(spec.engine_ref, subject.namespace)
         name = self._record_name(subject, spec, located)
@@ -118,7 +123,7 @@ class ActionReconciler:
             record = await self.lock.unfinished_of(subject.source, subject.run_id)
         if record is not None:
             return await self._meet(cell, board, subject, record)
-        if spec.suspend and spec.mode is Mode.EXECUTE:
+        if spec.suspend and spec.mode is not Mode.DRY_RUN:
             return await self._hold_up(board, subject, "Suspended", "waiting until spec.suspend is false.")
         refused = check_specification(spec, [located.spec.guardrails], located.namespace_labels or {})
         if refused is not None:
@@ -135,7 +140,7 @@ class ActionReconciler:
 
     async def _begun(self, subject: Subject) -> Record | None:
         """Return the record of the run that status says is under way."""
-        status = _of_this_run(subject.status, subject.run_id)
+        status = narrate.of_this_run(subject.status, subject.run_id)
         return await self.records.find(status.record) if status.record is not None else None
 
     def _refusal(self, subject: Subject, spec: ActionSpec) -> Refusal | None:
@@ -170,12 +175,17 @@ class ActionReconciler:
             return await self._refuse(board, subject, refused)
         if spec.not_after is not None and now >= spec.not_after:
             return await self._expire(board, subject, spec.not_after)
-        preview = await self.lock.previewed(subject) if self._was_planned(subject, spec) else None
-        if isinstance(preview, PlanLost):
-            return await self._refuse(board, subject, Refusal(r.PLAN_LOST, preview.message))
-        planning = await make_plan(spec, resolved, now, only=preview)
+        if spec.mode is Mode.APPROVE:
+            # Whether it is approved is decided on the object as it is now.
+            current = await self._see(cell, subject)
+            if current is None or current.generation != subject.generation:
+                return Retry(0.0)
+            subject, board = current, Board(self.client, cell, current.obj, current.status)
+        planning = await self._planning(board, subject, spec, resolved, now)
         if isinstance(planning, Refusal):
             return await self._refuse(board, subject, planning)
+        if isinstance(planning, Retry):
+            return planning
         if spec.mode is Mode.DRY_RUN:
             await self.lock.keep_preview(subject, planning.plan)
             return await self._planned(board, subject, resolved, planning.plan.status(), now)
@@ -183,22 +193,33 @@ class ActionReconciler:
         if current is None or current.generation != subject.generation:
             # Deleted, suspended or changed while the plan was made.
             return Retry(0.0)
-        task = await self.lock.acquire(subject.source, spec, resolved, planning, name, seen)
+        approval = narrate.of_this_run(current.status, current.run_id).approval
+        task = await self.lock.acquire(current.source, spec, resolved, planning, name, seen, approval)
         if task is None:
             # Somebody else was faster: it is their run, or it was ours before.
             return Retry(0.0)
         log.info("run starts", record=name, engine=resolved.name, planned=planning.plan.total)
         await self.runner.run(cell, board, task)
-        if preview is not None:
-            await self.lock.drop_preview(subject)
+        if self._was_planned(current, spec):
+            await self.lock.drop_preview(current)
         return Done()
+
+    async def _planning(
+        self, board: Board, subject: Subject, spec: ActionSpec, resolved: Resolved, now: datetime
+    ) -> Planning | Refusal | Retry:
+        if spec.mode is Mode.APPROVE:
+            return await self.approvals.judge(board, subject, spec, resolved, now)
+        shown = await self.lock.previewed(subject, spec) if self._was_planned(subject, spec) else None
+        if isinstance(shown, PlanLost):
+            return Refusal(r.PLAN_LOST, shown.message)
+        return await make_plan(spec, resolved, now, only=shown)
 
     @staticmethod
     def _was_planned(subject: Subject, spec: ActionSpec) -> bool:
         """Whether a person saw a plan of this very run: then nothing else may be acted upon."""
         status = subject.status
         seen = status.plan is not None and status.record is None and status.run_id == spec.run_id
-        return seen and spec.mode is Mode.EXECUTE
+        return seen and spec.mode is not Mode.DRY_RUN
 
     # A record that is there already.
 
@@ -294,6 +315,7 @@ class ActionReconciler:
             record=record.name,
             engine=record.spec.engine,
             plan=record.spec.plan.summary,
+            approval=record.spec.approval,
             start_time=record.spec.start_time,
             progress=status.progress,
             rollout=status.rollout,
@@ -305,7 +327,7 @@ class ActionReconciler:
     async def _conclude(self, board: Board, subject: Subject, turn: Turn, **fields: object) -> Outcome:
         now = datetime.now(UTC)
         ended = {"completion_time": now, **fields}
-        known = _of_this_run(board.status, subject.run_id)
+        known = narrate.of_this_run(board.status, subject.run_id)
         status = narrate.apply(known, turn, generation=subject.generation, now=now, **ended)
         await board.write(status)
         self.events.tell(board.obj, turn.reason, turn.message, "Warning" if turn.stalled else "Normal")
@@ -329,21 +351,27 @@ class ActionReconciler:
     ) -> Outcome:
         seconds, most = waiting.retry_seconds, LONGEST_SECONDS
         not_after = subject.spec.not_after if subject.spec else None
-        begun = begun or _of_this_run(subject.status, subject.run_id).record is not None
+        begun = begun or narrate.of_this_run(subject.status, subject.run_id).record is not None
         if not_after is not None and not begun:
             left = (not_after - datetime.now(UTC)).total_seconds()
             if left <= 0:
                 return await self._expire(board, subject, not_after)
             most = min(most, left)
-        phase = subject.status.phase if subject.status.phase in _UNDER_WAY else waiting_in
+        stays = waiting_in is Phase.PENDING and subject.status.phase in _UNDER_WAY
+        phase = subject.status.phase if stays and subject.status.phase else waiting_in
         verdict = Verdict.STALLED if waiting.reason in _NEEDS_A_PERSON else None
         await self._pending(board, subject, Turn(phase, waiting.reason, waiting.message, verdict))
         return Retry(seconds, most)
 
     async def _pending(self, board: Board, subject: Subject, turn: Turn) -> None:
         before = next((c for c in board.status.conditions or () if c.type == "Ready"), None)
-        known = _of_this_run(board.status, subject.run_id)
-        await board.write(narrate.apply(known, turn, generation=subject.generation, now=datetime.now(UTC)))
+        known = narrate.of_this_run(board.status, subject.run_id)
+        status = narrate.apply(known, turn, generation=subject.generation, now=datetime.now(UTC))
+        if subject.spec is not None and subject.spec.mode is Mode.APPROVE:
+            # An approval that was taken up meanwhile must not be undone.
+            await board.decide(status, subject.obj)
+        else:
+            await board.write(status)
         if before is None or before.reason != turn.reason:
             self.events.tell(board.obj, turn.reason, turn.message, "Warning")
             log.info("waiting", reason=turn.reason, message=turn.message)
@@ -352,12 +380,4 @@ class ActionReconciler:
 _NEEDS_A_PERSON = frozenset({"RecordVersionUnknown"})
 """Waits that do not heal by themselves. A wait for an engine may, whatever is wrong with it: its own status tells."""
 
-_UNDER_WAY = (Phase.RUNNING, Phase.VERIFYING)
-
-
-def _of_this_run(status: ActionStatus, run_id: str | None) -> ActionStatus:
-    """Return ``status`` without what an earlier run in the same object has left there."""
-    if status.run_id == run_id:
-        return status
-    cleared = ("record", "start_time", "completion_time", "plan", "progress", "rollout", "results", "skipped_reasons")
-    return status.model_copy(update={**dict.fromkeys(cleared), "run_id": run_id})
+_UNDER_WAY = (Phase.AWAITING_APPROVAL, Phase.RUNNING, Phase.VERIFYING)

@@ -102,12 +102,24 @@ class Board:
                 with attempt:
                     await self._write(status)
 
+    async def decide(self, status: ActionStatus, read: Object) -> None:
+        """Write ``status`` if the object is still as ``read``, which it was decided on.
+
+        Raises ``ObjectNotFound`` or ``WriteConflict`` when it is not: look again, and decide anew.
+        """
+        status = within(status)
+        async with self._turn:
+            self._keep(await status_writer.write(self._client, ACTIONS, read, status, as_read=True), status)
+
     async def _write(self, status: ActionStatus) -> None:
         try:
             obj = await status_writer.write(self._client, ACTIONS, self.obj, status)
         except (ObjectNotFound, WriteConflict):
             self._gone()
             raise
+        self._keep(obj, status)
+
+    def _keep(self, obj: Object, status: ActionStatus) -> None:
         self.status = status
         if self._cell.obj is not None and self._cell.obj["metadata"]["uid"] == obj["metadata"]["uid"]:
             self._cell.keep(obj)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from invocation_operator.api.v1alpha1.action import ActionSpec, Phase
+from invocation_operator.api.v1alpha1.approval import ApprovalStatus
+from invocation_operator.api.v1alpha1.base import EngineIdentity
 from invocation_operator.api.v1alpha1.record import RecordPlan, RecordSource, RecordSpec
 from invocation_operator.cluster.chunks import (
     INLINE_TARGETS,
@@ -32,7 +34,7 @@ from invocation_operator.plan.targets import DamagedSet, Planned, decode, encode
 from invocation_operator.reconcile.budget import HELPING, Budget
 from invocation_operator.reconcile.journal import kept_alive
 from invocation_operator.reconcile.parse import Subject
-from invocation_operator.reconcile.planning import Planning
+from invocation_operator.reconcile.planning import Planning, hash_of
 from invocation_operator.reconcile.runner import Task
 from invocation_operator.reconcile.station import Resolved
 from invocation_operator.reconcile.takeover import Leases
@@ -62,26 +64,33 @@ class Lock:
     # Previews.
 
     async def keep_preview(self, subject: Subject, plan: Plan) -> None:
-        """Keep the set that a dry run shows, so that nothing else is acted upon when it is carried out."""
+        """Keep the set that is shown, so that nothing else is acted upon when it is carried out."""
         texts = _chunks(plan.targets)
         owner: Object = subject.obj
         await write_chunks(self.client, owner, preview_prefix(subject.uid, plan.hash), texts)
 
-    async def previewed(self, subject: Subject) -> set[Identity] | PlanLost:
-        """Return the identities that the dry run showed."""
-        plan = subject.status.plan
+    async def previewed(self, subject: Subject, spec: ActionSpec) -> set[Identity] | PlanLost:
+        """Return the identities that the dry run, or the plan that waited for its approval, showed.
+
+        Whoever may write ConfigMaps could have put another set in its place: what is kept must hash to what was shown.
+        """
+        status = subject.status
+        plan = status.plan
         if plan is None or plan.hash is None:
-            return PlanLost("the plan that was shown is not in status any more; make a new dry run.")
+            return PlanLost("the plan that was shown is not in status any more; let it be planned anew.")
         prefix = preview_prefix(subject.uid, plan.hash)
         count = -(-plan.total // TARGETS_PER_CHUNK)
         try:
             texts = await read_chunks(self.client, subject.namespace, prefix, count)
-            return {(t.id, t.created_at) for text in texts for t in decode(text)}
+            targets = [target for text in texts for target in decode(text)]
         except (ObjectNotFound, DamagedSet):
-            return PlanLost("the planned set that was shown cannot be read any more; make a new dry run.")
+            return PlanLost("the planned set that was shown cannot be read any more; let it be planned anew.")
+        if await hash_of(status.engine or EngineIdentity(), spec, targets) != plan.hash:
+            return PlanLost("the planned set that is kept is not the one that was shown; let it be planned anew.")
+        return {(t.id, t.created_at) for t in targets}
 
     async def drop_preview(self, subject: Subject) -> None:
-        """Remove a preview that was carried out."""
+        """Remove a preview that was carried out, or replaced."""
         plan = subject.status.plan
         if plan is not None and plan.hash is not None:
             count = -(-plan.total // TARGETS_PER_CHUNK)
@@ -97,6 +106,7 @@ class Lock:
         planning: Planning,
         name: str,
         seen: EngineSeen,
+        approval: ApprovalStatus | None = None,
     ) -> Task | None:
         """Create the record, and with it the right to act. None when it exists already.
 
@@ -114,6 +124,7 @@ class Lock:
             engine=resolved.identity,
             action=spec.action,
             reason=spec.reason,
+            approval=approval,
             run_id=spec.run_id,
             start_time=plan.time,
             holder=self.records.identity,
@@ -205,7 +216,7 @@ class Lock:
 
 
 def preview_prefix(uid: str, digest: str) -> str:
-    """Return the name of the chunks of a dry run: bound to the object and to the plan that was shown."""
+    """Return the name of the chunks of a preview: bound to the object and to the plan that was shown."""
     return f"iact-plan-{uid}-{digest.removeprefix('sha256:')[:12]}"
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from invocation_operator import conditions
-from invocation_operator.api.v1alpha1.action import ActionProgress, ActionStatus, Phase
+from invocation_operator.api.v1alpha1.action import ActionProgress, ActionStatus, Phase, PlanStatus
 from invocation_operator.cluster.records import Record
 from invocation_operator.conditions import Verdict
 from invocation_operator.plan import report
@@ -69,6 +69,26 @@ def apply(status: ActionStatus, turn: Turn, *, generation: int, now: datetime, *
     )
 
 
+def of_this_run(status: ActionStatus, run_id: str | None) -> ActionStatus:
+    """Return ``status`` without what an earlier run in the same object has left there."""
+    if status.run_id == run_id:
+        return status
+    return status.model_copy(update={**dict.fromkeys(_OF_ONE_RUN), "run_id": run_id})
+
+
+_OF_ONE_RUN = (
+    "record",
+    "start_time",
+    "completion_time",
+    "plan",
+    "approval",
+    "progress",
+    "rollout",
+    "results",
+    "skipped_reasons",
+)
+
+
 def refused(refusal: Refusal) -> Turn:
     """A run that must not happen."""
     return Turn(Phase.REFUSED, refusal.reason, f"{refusal.message} Correct it and set a new spec.runId.")
@@ -80,6 +100,38 @@ def planned(total: int) -> Turn:
         return Turn(Phase.PLANNED, "Planned", "no invocation matches; nothing would be done.")
     message = f"{total} invocation{'' if total == 1 else 's'} would be acted upon; set spec.mode to Execute to do it."
     return Turn(Phase.PLANNED, "Planned", message)
+
+
+def awaiting(namespace: str, name: str, plan: PlanStatus, approved: str | None) -> Turn:
+    """A plan that waits for its approval; ``approved`` is what ``spec.approvedPlan`` says, which is not its hash."""
+    many = f"{plan.total} invocation{'' if plan.total == 1 else 's'}"
+    what = f"{many} would be acted upon" if plan.total else "no invocation matches, nothing would be done"
+    patch = f'{{"spec":{{"approvedPlan":"{plan.hash}"}}}}'
+    how = f"To approve exactly that: kubectl -n {namespace} patch iact {name} --type=merge -p '{patch}'"
+    if approved is None:
+        return Turn(Phase.AWAITING_APPROVAL, "AwaitingApproval", f"{what}. {_drift(plan)}{how}")
+    message = (
+        f"spec.approvedPlan ({approved}) is not the hash of the present plan ({plan.hash}): nothing is done. By the "
+        f"present plan {what}. {_drift(plan)}{how}"
+    )
+    return Turn(Phase.AWAITING_APPROVAL, "ApprovalMismatch", message)
+
+
+def _drift(plan: PlanStatus) -> str:
+    before = plan.replaced
+    if before is None:
+        return ""
+    if before.gone is None or before.added is None:
+        return f"It replaces {before.hash}. "
+    return f"It replaces {before.hash}: {before.gone} of those are gone, {before.added} were added. "
+
+
+def approved(plan: PlanStatus, matching: int) -> Turn:
+    """An approval was taken up: nothing but the set of that plan is acted upon."""
+    message = (
+        f"plan {plan.hash} is approved; {matching} of its {plan.total} invocations still match and are acted upon."
+    )
+    return Turn(Phase.PLANNING, "Approved", message)
 
 
 def started(total: int, *, recovered: bool) -> str:

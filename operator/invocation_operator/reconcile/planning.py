@@ -5,12 +5,13 @@ Nothing is touched here. The set is bounded while it streams: one invocation mor
 
 import asyncio
 from collections import Counter
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from invocation_operator.api.v1alpha1.action import ActionSpec, Cascade
+from invocation_operator.api.v1alpha1.base import EngineIdentity
 from invocation_operator.api.v1alpha1.engine import Operation
 from invocation_operator.engine import errors
 from invocation_operator.engine.client import EngineClient
@@ -28,6 +29,7 @@ from invocation_operator.plan.operations import (
     with_statuses,
 )
 from invocation_operator.plan.refusal import Refusal
+from invocation_operator.plan.targets import Planned, identities
 from invocation_operator.reconcile.cascade import descendants
 from invocation_operator.reconcile.station import Resolved
 from invocation_operator.target.freeze import FrozenTarget, freeze
@@ -118,7 +120,8 @@ async def make_plan(
         refused = await _share(client, spec, plan, reached)
     if refused is not None:
         return refused
-    return Planning(replace(plan, hash=await _hash(resolved.name, spec, plan)), statement, frozenset(reached))
+    digest = await hash_of(resolved.identity, spec, plan.targets)
+    return Planning(replace(plan, hash=digest), statement, frozenset(reached))
 
 
 async def _share(client: EngineClient, spec: ActionSpec, plan: Plan, descending: Counter[str]) -> Refusal | None:
@@ -139,12 +142,13 @@ async def _share(client: EngineClient, spec: ActionSpec, plan: Plan, descending:
     return check_share(reached, existing, most)
 
 
-async def _hash(engine: str, spec: ActionSpec, plan: Plan) -> str:
-    form = identity.canonical_spec(spec)
-    if plan.total <= HASHED_AT_ONCE:
-        return identity.plan_hash_of_sorted(engine, form, plan.identities())
+async def hash_of(engine: EngineIdentity, spec: ActionSpec, targets: Sequence[Planned]) -> str:
+    """Return the hash of a plan: of this run of ``spec`` on ``engine``, and of exactly this set."""
+    place, form = identity.plan_place(engine, spec.run_id), identity.canonical_spec(spec)
+    if len(targets) <= HASHED_AT_ONCE:
+        return identity.plan_hash_of_sorted(place, form, identities(targets))
     # A million take a second, in which runs must be renewed.
-    return await asyncio.to_thread(identity.plan_hash_of_sorted, engine, form, plan.identities())
+    return await asyncio.to_thread(identity.plan_hash_of_sorted, place, form, identities(targets))
 
 
 async def _collect(

@@ -169,6 +169,7 @@ class Runner:
             completion_time=None,
             engine=task.resolved.identity,
             plan=task.hold.record.spec.plan.summary,
+            approval=task.hold.record.spec.approval,
             progress=journal.progress(),
             rollout=journal.rollout(),
             results=None,

@@ -81,6 +81,11 @@ class Workbench:
         """Number of objects being worked on."""
         return len(self._tasks)
 
+    def count(self, phase: str) -> int:
+        """Return how many of the objects being worked on are in ``phase``."""
+        phases = ((cell.obj or {}).get("status", {}).get("phase") for cell in self._cells.values())
+        return sum(found == phase for found in phases)
+
     async def close(self, timeout_seconds: float) -> None:
         """Let the tasks finish what cannot be left, then cancel them."""
         self._closing = True

@@ -75,11 +75,11 @@ def test_rules_know_the_default_that_they_compare_with() -> None:
 
 
 def test_rules_know_every_phase_in_which_a_run_has_ended() -> None:
-    alive = {Phase.PENDING, Phase.PLANNING, Phase.RUNNING, Phase.VERIFYING, Phase.SUSPENDED}
+    alive = {Phase.PENDING, Phase.PLANNING, Phase.AWAITING_APPROVAL, Phase.RUNNING, Phase.VERIFYING, Phase.SUSPENDED}
     assert set(TERMINAL) == {phase.value for phase in Phase} - {phase.value for phase in alive}
 
 
 def test_rules_freeze_every_field_but_those_that_may_change() -> None:
     fields = {field.alias for field in ActionSpec.model_fields.values()}
-    may_change = {"suspend", "mode", "runId", "ttlSecondsAfterFinished", "ttlSecondsAfterFailed"}
+    may_change = {"suspend", "mode", "approvedPlan", "runId", "ttlSecondsAfterFinished", "ttlSecondsAfterFailed"}
     assert {name.partition(".")[0] for name in IMMUTABLE} == fields - may_change

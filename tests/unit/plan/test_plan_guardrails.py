@@ -38,9 +38,12 @@ ESCALATING = {"escalation": {"killAfter": "1m"}}
         (spec(**ESCALATING), {"allowedActions": ["Cancel", "Kill"]}, {}, None),
         (spec(expedite=True), {"allowedActions": ["Cancel"]}, {}, "ActionNotAllowed"),  # it causes a Resume
         (spec(expedite=True), {"allowedActions": ["Cancel", "Resume"]}, {}, None),
-        # requireApprovalFor: there is no approval yet
-        (spec("Kill"), {"requireApprovalFor": ["Kill"]}, {}, "ApprovalUnavailable"),
-        (spec(**ESCALATING), {"requireApprovalFor": ["Kill"]}, {}, "ApprovalUnavailable"),
+        # requireApprovalFor
+        (spec("Kill", mode="Approve"), {"requireApprovalFor": ["Kill"]}, {}, None),
+        (spec("Kill", mode="DryRun"), {"requireApprovalFor": ["Kill"]}, {}, None),  # it touches nothing
+        (spec(expedite=True), {"requireApprovalFor": ["Resume"]}, {}, "ApprovalRequired"),
+        (spec("Kill"), {"requireApprovalFor": ["Kill"]}, {}, "ApprovalRequired"),
+        (spec(**ESCALATING), {"requireApprovalFor": ["Kill"]}, {}, "ApprovalRequired"),
         (spec(), {"requireApprovalFor": ["Kill"]}, {}, None),
         # requireReasonFor
         (spec("Kill"), {"requireReasonFor": ["Kill"]}, {}, "ReasonRequired"),

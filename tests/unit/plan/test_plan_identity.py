@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from invocation_operator.api.v1alpha1.action import ActionSpec
-from invocation_operator.plan.identity import canonical_json, canonical_spec, plan_hash, record_name
+from invocation_operator.api.v1alpha1.base import EngineIdentity
+from invocation_operator.plan.identity import canonical_json, canonical_spec, plan_hash, plan_place, record_name
 
 BASE: dict[str, Any] = {"action": "Cancel", "target": {"services": ["checkout", "cart"]}}
 FULL: dict[str, Any] = {
@@ -88,6 +89,10 @@ SAME = [
     ({"target": {"services": ["cart", "checkout"], "rootsOnly": False}}, "a default that is written out"),
     ({"mode": "Execute"}, "a default that is written out"),
     ({"mode": "DryRun"}, "the preview of a run is of that run"),
+    ({"mode": "Approve"}, "an approval only delays"),
+    ({"approvedPlan": "sha256:" + 48 * "0"}, "it is what is waited for"),
+    ({"approval": {}}, "an empty block"),
+    ({"approval": {"drift": "Subset", "planMaxAge": "60m"}}, "defaults that are written out"),
     ({"suspend": True}, "suspend only delays"),
     ({"suspend": False, "expedite": False}, "defaults that are written out"),
     ({"limits": {"maxTargets": 1000}}, "a default in a block"),
@@ -119,6 +124,8 @@ DIFFERENT = [
     ({"escalation": {"killAfter": "1m"}}, "it kills as well"),
     ({"timeout": "1h"}, "it ends earlier"),
     ({"notAfter": "2027-01-01T00:00:00Z"}, "it may not start later"),
+    ({"approval": {"drift": "Exact"}}, "it may do less"),
+    ({"approval": {"planMaxAge": "2h"}}, "another plan may be approved"),
     ({"runId": "again"}, "a person said: again"),
     ({"runPolicy": "OncePerObject"}, "a new object is a new run"),
 ]
@@ -226,3 +233,21 @@ def test_plan_hash_binds_engine_specification_and_identities() -> None:
     assert found == plan_hash("a/b", form, ids[::-1])  # the order of the work is not the set
     assert len({found, plan_hash("a/c", form, ids), plan_hash("a/b", other, ids), plan_hash("a/b", form, ids[:1])}) == 4
     assert found != plan_hash("a/b", form, [ids[0], ("inv_2", "2026-01-01T00:00:01+00:00")])  # born again
+
+
+def test_plan_place_binds_engine_cluster_and_run_and_not_the_uid() -> None:
+    engine = EngineIdentity(namespace="shop", name="production", uid="u-1", cluster_name="east")
+    places = [
+        plan_place(engine, None),
+        plan_place(engine, "2"),
+        plan_place(engine.model_copy(update={"cluster_name": "west"}), None),
+        plan_place(engine.model_copy(update={"name": "staging"}), None),
+        plan_place(engine.model_copy(update={"namespace": "other"}), None),
+    ]
+    assert len(set(places)) == len(places)
+    assert plan_place(engine.model_copy(update={"uid": "u-2"}), None) == places[0]  # made anew by a GitOps tool
+
+
+def test_plan_hash_is_the_same_in_every_mode() -> None:
+    forms = [canonical_spec(ActionSpec.model_validate({**BASE, "mode": m})) for m in ("Execute", "DryRun", "Approve")]
+    assert len({plan_hash("a/b", form, [("inv_1", "2026-01-01T00:00:00+00:00")]) for form in forms}) == 1

@@ -16,7 +16,7 @@ from invocation_operator.engine.client import Connection, EngineClient
 from invocation_operator.engine.models import EngineCapabilities, Handler, Service
 from invocation_operator.engine.rows import Row
 from invocation_operator.engine.version import Version
-from invocation_operator.plan.identity import canonical_json, canonical_spec, plan_hash
+from invocation_operator.plan.identity import canonical_json, canonical_spec, plan_hash, plan_place
 from invocation_operator.plan.refusal import Refusal
 from invocation_operator.reconcile import planning
 from invocation_operator.reconcile.budget import Budget
@@ -204,7 +204,7 @@ async def test_plan_hash_is_that_of_the_set(monkeypatch: pytest.MonkeyPatch, at_
     rows = [row(number, born=-number) for number in (3, 1, 2)]
     plan = (await planned(MemoryEngine(*rows))).plan
     pairs = [(t.id, t.created_at.isoformat()) for t in plan.targets]
-    assert plan.hash == plan_hash("shop/e", canonical_spec(spec()), pairs)
+    assert plan.hash == plan_hash(plan_place(MemoryEngine().resolved().identity, None), canonical_spec(spec()), pairs)
 
 
 def test_specification_that_its_record_cannot_hold_is_refused() -> None:

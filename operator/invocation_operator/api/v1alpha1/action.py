@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field, StringConstraints
 
 from invocation_operator.api.v1alpha1.action_rules import ROOT_RULES, SPEC_RULES
+from invocation_operator.api.v1alpha1.approval import Approval, ApprovalStatus, PlanHash, ReplacedPlan
 from invocation_operator.api.v1alpha1.base import (
     Column,
     Condition,
@@ -44,6 +45,7 @@ class Mode(StrEnum):
 
     EXECUTE = "Execute"
     DRY_RUN = "DryRun"
+    APPROVE = "Approve"
 
 
 class RunPolicy(StrEnum):
@@ -65,6 +67,7 @@ class Phase(StrEnum):
 
     PENDING = "Pending"
     PLANNING = "Planning"
+    AWAITING_APPROVAL = "AwaitingApproval"
     RUNNING = "Running"
     VERIFYING = "Verifying"
     SUSPENDED = "Suspended"
@@ -166,8 +169,8 @@ class Rollout(StrictModel):
 
 class ActionSpec(StrictModel):
     """What to do, to which invocations, within which limits. Immutable after creation but for `suspend`, `mode`,
-    the TTLs, `limits.maxInFlight` and `limits.operationsPerSecond`; set a new `runId` to run something again or
-    something else.
+    `approvedPlan`, the TTLs, `limits.maxInFlight` and `limits.operationsPerSecond`; set a new `runId` to run something
+    again or something else.
     """
 
     engine_ref: EngineRef | None = None
@@ -180,7 +183,13 @@ class ActionSpec(StrictModel):
     target: Target
     """Which invocations."""
     mode: Mode = Mode.EXECUTE
-    """`DryRun` writes the plan to status and touches nothing; change it to `Execute` to carry it out."""
+    """`DryRun` writes the plan to status and touches nothing; change it to `Execute` to carry it out. `Approve` writes
+    the plan and waits until `approvedPlan` equals `status.plan.hash`."""
+    approval: Approval = Approval()
+    """Approve only: what an approval covers, and for how long."""
+    approved_plan: PlanHash | None = None
+    """Approve only: the `status.plan.hash` of the plan that may be carried out. Not accepted at creation, when there is
+    no plan yet; of no effect once the run has begun."""
     limits: Limits = Limits()
     """Ceilings of this run."""
     verification: Verification = Verification()
@@ -291,6 +300,8 @@ class PlanStatus(Model):
     """How many of the planned invocations have been acted upon when each wave ends."""
     time: datetime | None = None
     """When the plan was made, on the engine's clock. Relative times count from here."""
+    replaced: ReplacedPlan | None = None
+    """While an approval is awaited: the plan that this one replaced."""
 
 
 class ActionProgress(Model):
@@ -360,6 +371,8 @@ class ActionStatus(Model):
     """The engine that was resolved."""
     plan: PlanStatus | None = None
     """What the run does."""
+    approval: ApprovalStatus | None = None
+    """The approval that the run was started with; it stands, whatever becomes of `spec.approvedPlan`."""
     progress: ActionProgress | None = None
     """How far it is."""
     rollout: RolloutStatus | None = None
@@ -389,6 +402,7 @@ ACTION_KIND = Kind(
         ),
         Column("Wave", "integer", ".status.rollout.wave", "The wave under way", priority=1),
         Column("Engine", "string", ".status.engine.name", "The engine", priority=1),
+        Column("Plan", "string", ".status.plan.hash", "What spec.approvedPlan must say to approve it", priority=1),
         Column("Age", "date", ".metadata.creationTimestamp", "Since its creation"),
     ),
     rules=ROOT_RULES,

@@ -109,6 +109,7 @@ IMMUTABLE = (
     "rollout",
     "timeout",
     "notAfter",
+    "approval",
     "runPolicy",
 )
 """What changes only together with ``runId``. That a field comes or goes is a change too."""
@@ -130,7 +131,17 @@ _IMMUTABILITY = (
     ),
 )
 
-SPEC_RULES = (*_FITTING, *_OPTIONS, *_TIMES, *_IMMUTABILITY)
+_APPROVAL = (
+    Rule(
+        "oldSelf.hasValue() || !has(self.approvedPlan)",
+        message="approvedPlan is not accepted at creation, when there is no plan yet: create the action without it, "
+        "look at status.plan, then set approvedPlan to status.plan.hash",
+        field_path=".approvedPlan",
+        optional_old_self=True,
+    ),
+)
+
+SPEC_RULES = (*_FITTING, *_OPTIONS, *_TIMES, *_IMMUTABILITY, *_APPROVAL)
 
 TERMINAL = ("Planned", "Succeeded", "PartiallyFailed", "Failed", "Refused", "Stopped", "Expired", "AlreadyExecuted")
 """Phases in which a run has ended."""

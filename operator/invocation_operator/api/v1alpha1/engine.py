@@ -170,7 +170,7 @@ class Guardrails(StrictModel):
     max_targets: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """Most invocations, descendants included, that one run may act upon."""
     require_approval_for: Operations | None = None
-    """Operations that need an approved plan. This version knows no approval yet and refuses them."""
+    """Operations that need an approved plan: only `mode: Approve` carries them out; `DryRun` stays allowed."""
     require_reason_for: Operations | None = None
     """Operations that need `spec.reason`."""
     require_not_after: bool = False

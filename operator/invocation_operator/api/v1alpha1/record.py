@@ -19,6 +19,7 @@ from invocation_operator.api.v1alpha1.action import (
     Result,
     RolloutStatus,
 )
+from invocation_operator.api.v1alpha1.approval import ApprovalStatus
 from invocation_operator.api.v1alpha1.base import (
     Column,
     Condition,
@@ -83,6 +84,8 @@ class RecordSpec(Model):
     """Why."""
     requested_by: ShortText | None = None
     """Who asked for it."""
+    approval: ApprovalStatus | None = None
+    """The approval of its plan, where one was needed."""
     run_id: ShortText | None = None
     """`spec.runId` of the run."""
     start_time: datetime
