@@ -7,7 +7,7 @@ Stop: the runs finish their batch and hand over while the watches still run, the
 import asyncio
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -26,6 +26,7 @@ from invocation_operator.cluster.errors import ClusterError, ClusterUnavailable,
 from invocation_operator.cluster.events import EventRecorder
 from invocation_operator.cluster.records import Lease, RecordStore
 from invocation_operator.cluster.resources import ACTIONS
+from invocation_operator.engine.client import EngineClient
 from invocation_operator.handlers import actions, engines
 from invocation_operator.observe import http, metrics
 from invocation_operator.reconcile import parse
@@ -80,10 +81,20 @@ class House:
     expiry: Expiry
     registry: kopf.OperatorRegistry
 
+    def background(self) -> list[Coroutine[Any, Any, None]]:
+        """What runs beside the watches, each until it is cancelled."""
+        return [self.events.run(), self.orphans.run(), self.expiry.run()]
 
-def build(settings: Settings, client: KubeClient, shutdown: Shutdown) -> House:
-    """Wire the rooms."""
-    clock = time.monotonic
+
+def build(
+    settings: Settings,
+    client: KubeClient,
+    shutdown: Shutdown,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    engine_client: Callable[..., EngineClient] = EngineClient,
+) -> House:
+    """Wire the rooms. ``clock`` tells monotonic seconds, ``engine_client`` makes the clients of engines."""
     events = EventRecorder(client, settings.identity)
     known = Engines(
         client,
@@ -93,6 +104,7 @@ def build(settings: Settings, client: KubeClient, shutdown: Shutdown) -> House:
         call_timeout=settings.call_timeout_seconds,
         batch_endpoints=settings.batch_endpoints,
         clock=clock,
+        engine_client=engine_client,
     )
     lease = Lease(settings.lease_seconds)
     records = RecordStore(client, settings.operator_namespace, settings.identity, lease, clock)
@@ -182,7 +194,7 @@ async def _live(
     settings: Settings, configuration: Configuration, house: House, shutdown: Shutdown, ready: asyncio.Event
 ) -> None:
     stop = asyncio.Event()
-    background = [asyncio.create_task(room.run()) for room in (house.events, house.orphans, house.expiry)]
+    background = [asyncio.create_task(work) for work in house.background()]
     _log_in_with(configuration, house.registry)
     insights = Insights()
     watching = asyncio.create_task(_watch(settings, house, shutdown, insights, stop))

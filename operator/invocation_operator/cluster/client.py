@@ -147,7 +147,7 @@ class KubeClient:
         return await self._request("PUT", resource.path(namespace, name, "status"), body)
 
     async def patch_status(self, resource: Resource, namespace: str, name: str, patch: Object) -> Object:
-        """Merge ``patch`` into an object's status; a ``metadata.uid`` or resourceVersion in it is a precondition."""
+        """Merge ``patch`` into an object's status. A resourceVersion in it is a precondition, a uid is not."""
         path = resource.path(namespace, name, "status")
         return await self._request("PATCH", path, patch, content_type=MERGE_PATCH)
 

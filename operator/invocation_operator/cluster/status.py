@@ -1,13 +1,18 @@
 """Status writes: the smallest merge patch from what is there to what is meant, for exactly this object.
 
-The object's UID in the patch is a precondition: an object that was deleted and created again under the same name is
-never written to by the run of its predecessor.
+The version that was read is a precondition of each write: an object that was deleted and created again under the same
+name is never written to by the run of its predecessor. (Its UID alone would not do: the API server passes it over in a
+patch of the status.) Where only the version has moved on, the write is made anew from what is there.
 """
 
 from typing import Any
 
 from invocation_operator.api.v1alpha1.base import Model
 from invocation_operator.cluster.client import KubeClient, Object, Resource
+from invocation_operator.cluster.errors import ClusterUnavailable, WriteConflict
+
+ATTEMPTS = 5
+"""How often a write is made anew when somebody else keeps changing the object."""
 
 
 def merge_patch(before: Any, after: Any) -> Any:
@@ -35,10 +40,19 @@ async def write(client: KubeClient, resource: Resource, obj: Object, status: Mod
     ``ObjectNotFound`` when the object is gone, ``WriteConflict`` when its name belongs to another one, or when it has
     changed.
     """
-    patch = merge_patch(obj.get("status") or {}, dump(status))
-    if not patch:
-        return obj
-    metadata = obj["metadata"]
-    version = {"resourceVersion": metadata["resourceVersion"]} if as_read else {}
-    body = {"metadata": {"uid": metadata["uid"], **version}, "status": patch}
-    return await client.patch_status(resource, metadata["namespace"], metadata["name"], body)
+    metadata, meant = obj["metadata"], dump(status)
+    namespace, name = metadata["namespace"], metadata["name"]
+    for _ in range(ATTEMPTS):
+        patch = merge_patch(obj.get("status") or {}, meant)
+        if not patch:
+            return obj
+        version = {"uid": metadata["uid"], "resourceVersion": obj["metadata"]["resourceVersion"]}
+        try:
+            return await client.patch_status(resource, namespace, name, {"metadata": version, "status": patch})
+        except WriteConflict:
+            if as_read:
+                raise
+            obj = await client.get(resource, namespace, name)
+            if obj["metadata"]["uid"] != metadata["uid"]:
+                raise
+    raise ClusterUnavailable(f"{namespace}/{name} keeps changing while its status is written")

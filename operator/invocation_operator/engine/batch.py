@@ -27,6 +27,7 @@ _STATUSES = (
     ("not running yet", 425),
     ("is still running", 409),
     ("deployment id is not pinned yet", 409),
+    ("Cannot change deployment ID", 409),
     ("is not supported", 422),
     ("input is not available", 410),
 )

@@ -28,9 +28,9 @@ async def require_caught_up(client: EngineClient, ids: Iterable[str] | None = No
     What is read after this returns is not older than the call. Raises ``ServerFault`` (503) when one has not, and the
     client's other errors.
     """
-    asked = set(spread(SPREAD) if ids is None else map(sibling, ids))
+    asked = dict.fromkeys(spread(SPREAD) if ids is None else map(sibling, ids))
     if len(asked) > LIMIT:
-        asked = set(spread(LIMIT))
+        asked = dict.fromkeys(spread(LIMIT))
     left = iter(asked)
     answers = await asyncio.gather(*(_ask_all(client, left) for _ in range(AT_ONCE)), return_exceptions=True)
     for answer in answers:

@@ -18,7 +18,8 @@ class Cell:
         self.key = key
         self.obj = obj
         self.version = 0
-        self._bells: set[asyncio.Event] = set()
+        # In the order in which they were hung: what wakes whom first is the same in every replay of a history.
+        self._bells: dict[asyncio.Event, None] = {}
 
     def put(self, obj: Object | None) -> None:
         """Take in what the watch says and ring the bells; what is not newer than our own last write is passed over."""
@@ -53,16 +54,16 @@ class Cell:
 class Bell:
     """An event that is hung on a cell while it is used."""
 
-    def __init__(self, bells: set[asyncio.Event]) -> None:
+    def __init__(self, bells: dict[asyncio.Event, None]) -> None:
         self._bells = bells
         self._event = asyncio.Event()
 
     def __enter__(self) -> "Bell":
-        self._bells.add(self._event)
+        self._bells[self._event] = None
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bells.discard(self._event)
+        self._bells.pop(self._event, None)
 
     def clear(self) -> None:
         """Forget earlier rings; do so before looking at what the bell stands for."""

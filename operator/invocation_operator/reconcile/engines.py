@@ -59,8 +59,10 @@ class Engines:
         call_timeout: float,
         batch_endpoints: bool,
         clock: Callable[[], float],
+        engine_client: Callable[..., EngineClient] = EngineClient,
     ) -> None:
         self._client = client
+        self._engine_client = engine_client
         self._operator_namespace = operator_namespace
         self._cluster_domain = cluster_domain
         self._trusted = tuple(trusted_namespaces)
@@ -351,7 +353,7 @@ class Engines:
             timeout = parse_duration(spec.limits.query_timeout).total_seconds()
             station = self._stations.get(key)
             if station is None:
-                client = EngineClient(connection, query_timeout=timeout, call_timeout=self._call_timeout)
+                client = self._engine_client(connection, query_timeout=timeout, call_timeout=self._call_timeout)
                 budget = self._budgets.setdefault(address, Budget(1, 1, self._clock))
                 station = Station(address, connection, timeout, client, budget, asyncio.Semaphore(64))
                 self._stations[key] = station

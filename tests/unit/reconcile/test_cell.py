@@ -3,8 +3,8 @@
 import asyncio
 from typing import Any
 
+from e2e.simulation import loop as virtual_time
 from invocation_operator.reconcile.cell import Cell
-from tests.unit.reconcile import virtual_time
 
 
 def thing(version: int, *, uid: str = "u", generation: int = 1) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from e2e.simulation import loop as virtual_time
 from invocation_operator.api.v1alpha1.action import ActionSpec, Outcome
 from invocation_operator.api.v1alpha1.target import CompletionOutcome, InvocationStatus
 from invocation_operator.engine import errors
@@ -29,7 +30,6 @@ from invocation_operator.reconcile.run import Run
 from invocation_operator.reconcile.runclock import RunClock
 from invocation_operator.reconcile.soak import Looks
 from invocation_operator.target.row import InvocationRow
-from tests.unit.reconcile import virtual_time
 
 S = InvocationStatus
 BORN = datetime(2026, 1, 1, tzinfo=UTC)

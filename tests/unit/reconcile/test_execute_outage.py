@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from e2e.simulation import loop as virtual_time
 from invocation_operator.api.v1alpha1.action import Outcome
 from invocation_operator.engine import errors
-from tests.unit.reconcile import virtual_time
 from tests.unit.reconcile.test_execute import scene
 
 OUTAGE_SECONDS = 120.0

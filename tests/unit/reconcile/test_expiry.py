@@ -5,12 +5,12 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
+from e2e.simulation import loop as virtual_time
 from invocation_operator.cluster.client import KubeClient, Object
 from invocation_operator.cluster.errors import ClusterUnavailable, WriteConflict
 from invocation_operator.cluster.events import EventRecorder
 from invocation_operator.cluster.resources import ACTIONS
 from invocation_operator.reconcile.expiry import AGAIN_SECONDS, Expiry
-from tests.unit.reconcile import virtual_time
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from e2e.simulation import loop as virtual_time
 from invocation_operator.engine import errors
 from invocation_operator.engine.client import Op
 from invocation_operator.engine.models import Answer
@@ -15,7 +16,6 @@ from invocation_operator.plan.operation.base import Ask, Item, Seen, Verb
 from invocation_operator.reconcile.control import Control
 from invocation_operator.reconcile.flight import Batches, Call, Flight
 from invocation_operator.reconcile.send import Sender
-from tests.unit.reconcile import virtual_time
 from tests.unit.reconcile.test_execute import scene
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from e2e.simulation import loop as virtual_time
 from invocation_operator.cluster.errors import ClusterUnavailable, Forbidden
 from invocation_operator.reconcile.cell import Cell
 from invocation_operator.reconcile.workbench import CANCEL_SECONDS, Done, Outcome, Retry, Workbench
-from tests.unit.reconcile import virtual_time
 
 
 def thing(name: str = "a", version: int = 1, uid: str = "u", **spec: Any) -> dict[str, Any]:
