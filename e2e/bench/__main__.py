@@ -3,12 +3,36 @@
 import argparse
 import sys
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
-from e2e.bench import figures, footprint, latency
-from e2e.bench.stage import stage
+from e2e.bench import figures, footprint, latency, many, scale, throughput
+from e2e.bench.stage import Stage, stage
 from e2e.rig import StartError, toolchain
 
-TOPICS = {"latency": latency, "footprint": footprint}
+
+@dataclass(frozen=True)
+class Topic:
+    """Something that is measured on a stage of its own, with a place in the documentation."""
+
+    measure: Callable[[Stage], Sequence[figures.Figure]]
+    note: str
+    services: str = "lab"
+
+
+TOPICS = {
+    "latency": Topic(latency.measure, latency.NOTE),
+    "footprint": Topic(footprint.measure, footprint.NOTE),
+    **{
+        name: Topic(partial(throughput.measure, subject=subject), throughput.NOTE, throughput.SERVICES)
+        for name, subject in throughput.TOPICS.items()
+    },
+    "scale": Topic(scale.measure, scale.NOTE, scale.SERVICES),
+    "beside": Topic(scale.measure_beside, scale.NOTE, scale.SERVICES),
+    "many": Topic(many.measure, many.NOTE, many.SERVICES),
+    "finished": Topic(many.measure_finished, many.NOTE_FINISHED, many.SERVICES),
+}
 
 
 def main() -> int:
@@ -24,13 +48,13 @@ def main() -> int:
         for topic in given.topics or TOPICS:
             print(f"{topic} …", flush=True)
             begun = time.monotonic()
-            with stage() as started:
+            with stage(TOPICS[topic].services) as started:
                 measured = TOPICS[topic].measure(started)
             print(figures.table(measured))
             print(f"  ({time.monotonic() - begun:.0f} s)\n", flush=True)
             missed = missed or any(figure.met is False for figure in measured)
             if given.write:
-                figures.write(topic, measured, TOPICS[topic].NOTE, given.machine)
+                figures.write(topic, measured, TOPICS[topic].note, given.machine)
     except (StartError, toolchain.MissingToolError, TimeoutError, RuntimeError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1

@@ -1,7 +1,9 @@
 """What every topic starts from: a control plane, an engine, the lab's services and, when asked for, the operator."""
 
 import tempfile
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,12 +35,23 @@ class Stage:
             "spec": {"engineRef": {"name": "production"}, "action": action, "target": target, **spec},
         }
 
-    def start_operator(self, name: str) -> Child:
-        """Start one and return at once."""
+    def start_operator(self, name: str, *more: str) -> Child:
+        """Start one, with ``more`` options, and return at once."""
         options = ["--namespace", NAMESPACE, "--operator-namespace", OPERATOR_NAMESPACE, "--log-format", "json"]
         options += ["--bind-address", "127.0.0.1", "--metrics-port", "0", "--health-port", "0"]
         log = self.work / f"{name}.log"
-        return operator_process.start(self.control_plane.kubeconfig, log=log, args=("run", *options))
+        return operator_process.start(self.control_plane.kubeconfig, log=log, args=("run", *options, *more))
+
+    def connect(self, name: str, url: str, limits: dict[str, Any] | None = None) -> None:
+        """Another RestateEngine; the operator, which runs, has connected to it."""
+        meta = {"name": name, "namespace": NAMESPACE}
+        spec = {"url": url, **({"limits": limits} if limits else {})}
+        self.control_plane.apply({"apiVersion": API, "kind": "RestateEngine", "metadata": meta, "spec": spec})
+        deadline = time.monotonic() + 60
+        while not self.connected(name):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the operator did not connect to {name}")
+            time.sleep(0.05)
 
     @contextmanager
     def operator(self, name: str) -> Iterator[Child]:
@@ -50,10 +63,15 @@ class Stage:
         finally:
             child.stop(grace=10)
 
-    def connected(self) -> bool:
-        path = f"{ROOT}/namespaces/{NAMESPACE}/restateengines/production"
+    def connected(self, name: str = "production") -> bool:
+        path = f"{ROOT}/namespaces/{NAMESPACE}/restateengines/{name}"
         status = self.control_plane.request("GET", path).expect(200).json().get("status", {})
         return any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", ()))
+
+    def waiting(self, count: int) -> list[str]:
+        """Ids of so many scheduled invocations, with the application ``bulk``."""
+        with ThreadPoolExecutor(8) as pool:
+            return list(pool.map(lambda _: self.engine.send("WaitsModest", "go", "x", delay="1h"), range(count)))
 
     def suspended(self, count: int) -> list[str]:
         """Ids of so many invocations that sleep for an hour."""
@@ -64,15 +82,16 @@ class Stage:
 
 
 @contextmanager
-def stage() -> Iterator[Stage]:
+def stage(services: str = "lab") -> Iterator[Stage]:
+    """``services``: the application of e2e/services that runs on the engine."""
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as work,
         ControlPlane() as control_plane,
-        ServicesProcess("lab") as lab,
+        ServicesProcess(services) as application,
         Engine() as engine,
     ):
         control_plane.apply_crds(toolchain.ROOT / "crds")
-        engine.register(lab.uri)
+        engine.register(application.uri)
         for name in (NAMESPACE, BARE, OPERATOR_NAMESPACE):
             control_plane.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
         meta = {"name": "production", "namespace": NAMESPACE}

@@ -37,8 +37,8 @@ class Line:
         return cls(control_plane.url, tls=tls, token=control_plane.token)
 
     def request(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> Any:
-        """Send and read one exchange; RuntimeError unless it is a 2xx."""
-        text = None if body is None else json.dumps(body).encode()
+        """Send and read one exchange, JSON that is encoded already as it is; RuntimeError unless it is a 2xx."""
+        text = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         headers = {**self._headers, **({"content-type": kind} if text else {})}
         self._connection.request(method, path, body=text, headers=headers)
         response = self._connection.getresponse()

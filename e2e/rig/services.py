@@ -15,7 +15,7 @@ from e2e.rig.wire import NOBODY_THERE, exchange
 
 
 class ServicesProcess:
-    """`lab` (reaches every status) or `shop` (the story of the demo), on one port for its whole life.
+    """`lab` (every status), `shop` (the story of the demo) or `bulk` (many at once), on one port for its whole life.
 
     `variant` changes what `LabSvc/variant` and `steps` answer, to tell deployments apart; `prefix` goes
     before all service names; `retention` is "service" or "handler"; `protocol` "bidi" or "request_response".

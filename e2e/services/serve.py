@@ -42,7 +42,7 @@ def with_world(app: Any, world: dict[str, Any]) -> Any:
 
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("application", choices=["lab", "shop"])
+    parser.add_argument("application", choices=["bulk", "lab", "shop"])
     parser.add_argument("--port", type=int, required=True)
     given = parser.parse_args()
     module = importlib.import_module(f"e2e.services.{given.application}")
