@@ -3,7 +3,8 @@
 Written before the first call of a run and read again after a crash; Kubernetes removes them with their owner.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import suppress
 
 from invocation_operator.cluster.client import KubeClient, Object
 from invocation_operator.cluster.errors import ObjectExists
@@ -22,9 +23,9 @@ def chunk_name(prefix: str, number: int) -> str:
     return f"{prefix}-{number}"
 
 
-async def write_chunks(client: KubeClient, owner: Object, prefix: str, texts: Sequence[str]) -> None:
-    """Write ``texts`` as chunks owned by ``owner``. A chunk that is there already is one of an earlier try: the name
-    is bound to the plan.
+async def write_chunks(client: KubeClient, owner: Object, prefix: str, texts: AsyncIterable[str]) -> None:
+    """Write ``texts``, one after the other, as chunks owned by ``owner``. A chunk that is there already is one of an
+    earlier try: the name is bound to the plan.
     """
     metadata = owner["metadata"]
     reference = {
@@ -35,7 +36,8 @@ async def write_chunks(client: KubeClient, owner: Object, prefix: str, texts: Se
         "controller": True,
         "blockOwnerDeletion": False,
     }
-    for number, text in enumerate(texts):
+    number = 0
+    async for text in texts:
         body: Object = {
             "apiVersion": "v1",
             "kind": "ConfigMap",
@@ -48,19 +50,16 @@ async def write_chunks(client: KubeClient, owner: Object, prefix: str, texts: Se
             "immutable": True,
             "data": {_KEY: text},
         }
-        try:
+        with suppress(ObjectExists):
             await client.create(CONFIG_MAPS, metadata["namespace"], body)
-        except ObjectExists:
-            continue
+        number += 1
 
 
-async def read_chunks(client: KubeClient, namespace: str, prefix: str, count: int) -> list[str]:
-    """Return the texts of ``count`` chunks. Raises ``ObjectNotFound`` when one is missing."""
-    texts = []
+async def read_chunks(client: KubeClient, namespace: str, prefix: str, count: int) -> AsyncIterator[str]:
+    """Yield the texts of ``count`` chunks. Raises ``ObjectNotFound`` when one is missing."""
     for number in range(count):
         chunk = await client.get(CONFIG_MAPS, namespace, chunk_name(prefix, number))
-        texts.append(str((chunk.get("data") or {}).get(_KEY, "")))
-    return texts
+        yield str((chunk.get("data") or {}).get(_KEY, ""))
 
 
 async def delete_chunks(client: KubeClient, namespace: str, prefix: str, count: int) -> None:

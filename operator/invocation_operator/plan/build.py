@@ -25,22 +25,20 @@ from invocation_operator.api.v1alpha1.target import InvocationStatus, Leaf, Targ
 from invocation_operator.plan.names import matches
 from invocation_operator.plan.operations import pauses_first
 from invocation_operator.plan.rollout import wave_ends
-from invocation_operator.plan.targets import Planned, label
+from invocation_operator.plan.targets import Planned, PlannedSet, label
 from invocation_operator.target.row import InvocationRow
 
 SAMPLE = 10
 SERVICES_SHOWN = 20
 WARNINGS_SHOWN = 10
 STATUSES_SHOWN = 8
-LABELS_SHARED = 10_000
-"""Different labels that are kept once and not with each invocation; keys can make all of them different."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A finished plan. ``refused`` are named ids that can never be acted upon; ``skipped`` counts them by reason."""
 
-    targets: list[Planned]
+    targets: PlannedSet
     by_service: Counter[str]
     by_status: Counter[InvocationStatus]
     named: list[Result]
@@ -88,19 +86,14 @@ class PlanBuilder:
 
     spec: ActionSpec
     redact_keys: bool = False
-    targets: list[Planned] = field(default_factory=list)
+    targets: PlannedSet = field(default_factory=PlannedSet)
     by_service: Counter[str] = field(default_factory=Counter)
     by_status: Counter[InvocationStatus] = field(default_factory=Counter)
     named: list[Result] = field(default_factory=list)
-    _labels: dict[str, str] = field(default_factory=dict)
 
     def add(self, row: InvocationRow) -> None:
         """Plan the invocation of ``row``."""
         name = label(row.service, row.handler, row.key, redact_key=self.redact_keys)
-        if name in self._labels:
-            name = self._labels[name]
-        elif len(self._labels) < LABELS_SHARED:
-            self._labels[name] = name
         self.targets.append(Planned(row.id, row.created_at, row.status, name))
         self.by_service[row.service] += 1
         self.by_status[row.status] += 1

@@ -139,7 +139,7 @@ class Approvals:
         kept = await self.lock.previewed(subject, spec)
         if isinstance(kept, PlanLost):
             return ReplacedPlan(hash=before.hash)
-        common = sum((target.id, target.created_at) in kept for target in made.targets)
+        common = sum(kept.holds(target.id, target.created_at) for target in made.targets)
         return ReplacedPlan(hash=before.hash, gone=len(kept) - common, added=made.total - common)
 
     async def _show(self, board: Board, subject: Subject, status: ActionStatus, spec: ActionSpec) -> None:

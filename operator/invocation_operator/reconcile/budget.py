@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 HELPING = 100
-"""Most permits that one grant hands out."""
+"""Most permits that one grant hands out while several runs share the engine."""
+HELPING_ALONE = 1000
+"""Most permits that one grant hands out to the only run."""
 
 
 class Budget:
@@ -39,6 +41,10 @@ class Budget:
         self.rate = operations_per_second
         self._grant()
 
+    def helping(self) -> int:
+        """Return the most permits that one grant hands out now."""
+        return HELPING if self._lanes > 1 else HELPING_ALONE
+
     def _share(self) -> int:
         # One lane alone leaves a tenth free, so that a second one can begin at once.
         spare = self.max_in_flight // 10
@@ -51,7 +57,7 @@ class Budget:
             lane, wanted, future = self._waiting.popleft()
             if future.done():
                 continue
-            room = min(wanted, HELPING, self._share() - lane.held, self.max_in_flight - self._held)
+            room = min(wanted, self.helping(), self._share() - lane.held, self.max_in_flight - self._held)
             if room <= 0:
                 blocked.append((lane, wanted, future))
                 continue
@@ -103,7 +109,17 @@ class Lane:
 
     def room(self) -> int:
         """Return how many more this run may have in flight by its own limit."""
-        return HELPING if self.max_in_flight is None else self.max_in_flight - self.held
+        return self.helping() if self.max_in_flight is None else self.max_in_flight - self.held
+
+    def helping(self) -> int:
+        """Return the most permits that one grant hands out now."""
+        return self._budget.helping()
+
+    def slack(self) -> int:
+        """Return how many more this run could have in flight right now."""
+        budget = self._budget
+        left = min(budget._share() - self.held, budget.max_in_flight - budget._held)
+        return left if self.max_in_flight is None else min(left, self.max_in_flight - self.held)
 
     def per_second(self) -> int:
         """Return how many operations may start within a second."""

@@ -4,22 +4,30 @@ A kill takes every living descendant with it, one-way calls included; a cancel i
 rows show both kinds of call alike; the parent's journal tells them apart.
 """
 
+import asyncio
 import json
+import sys
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 
 from invocation_operator.engine.client import EngineClient
 from invocation_operator.engine.errors import reading
+from invocation_operator.plan.targets import PlannedSet
 from invocation_operator.target.sql import literal
 
-EDGES = 200_000
-"""Most parent-child pairs that are looked at; above that the count is said to be cut short."""
+READ_AT_ONCE = 500
+"""Rows that are looked at without giving way to anything else."""
+CALLS = 1_000_000
+"""Most living calls that are looked at; above that the count is said to be cut short."""
+REACHED = 200_000
+"""Most descendants that are kept in memory; above that the count is said to be cut short."""
 PARENTS = 500
-"""Parents in one query for their one-way calls."""
+"""Parents in one query for their calls."""
 
-Edges = Mapping[str, Sequence[tuple[str, str]]]
+Calls = Mapping[str, Sequence[tuple[str, str]]]
 """Parent to its living children, each with its service."""
 
 
@@ -31,52 +39,60 @@ class Reach:
     truncated: bool = False
 
 
-async def descendants(client: EngineClient, roots: Iterable[str], *, awaited_only: bool) -> Reach:
+async def descendants(client: EngineClient, roots: PlannedSet, *, awaited_only: bool) -> Reach:
     """Return the living descendants of ``roots`` that are not themselves among them.
 
-    ``awaited_only`` follows awaited calls alone. Raises the engine client's errors.
+    ``awaited_only`` follows awaited calls alone. One query for each generation: only what descends is kept, however
+    many calls there are. Raises the engine client's errors.
     """
-    edges, truncated = await _edges(client)
-    if not edges:
-        return Reach(truncated=truncated)
-    first = set(roots)
-    reached, parents = _walk(edges, first, frozenset())
-    if awaited_only and parents:
-        reached, _ = _walk(edges, first, await _sent_one_way(client, parents))
-    return Reach(reached, truncated)
+    reach = Reach()
+    seen: set[str] = set()
+    is_parent: Callable[[str], bool] = partial(_is_among, roots)
+    few = [root.id for root in roots] if len(roots) <= PARENTS else None
+    while True:
+        calls, cut = await _calls(client, is_parent, few, REACHED - len(seen))
+        reach.truncated |= cut
+        sent = await _sent_one_way(client, list(calls)) if awaited_only and calls else set()
+        born: set[str] = set()
+        for child, service in (call for of_one in calls.values() for call in of_one):
+            if child not in sent and child not in seen and roots.find(child) is None:
+                seen.add(child)
+                born.add(child)
+                reach.by_service[service] += 1
+        if not born or cut:
+            return reach
+        is_parent, few = born.__contains__, list(born) if len(born) <= PARENTS else None
 
 
-async def _edges(client: EngineClient) -> tuple[Edges, bool]:
-    """One query for all of them: a recursive one would scan the table again for each level."""
+def _is_among(roots: PlannedSet, invocation_id: str) -> bool:
+    return roots.find(invocation_id) is not None
+
+
+async def _calls(
+    client: EngineClient, is_parent: Callable[[str], bool], few: Sequence[str] | None, most: int
+) -> tuple[Calls, bool]:
+    """Return the living children of parents, and whether there are more than is looked at."""
     children: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
-    found = 0
+    looked = found = 0
+    among = f" and invoked_by_id in ({', '.join(map(literal, few))})" if few is not None else ""
     statement = (
         "select id, invoked_by_id, target_service_name from sys_invocation "
-        f"where invoked_by_id is not null and status <> 'completed' limit {EDGES + 1}"
+        f"where invoked_by_id is not null and status <> 'completed'{among} limit {CALLS + 1}"
     )
     async with aclosing(client.query(statement)) as rows:
         async for row in rows:
-            found += 1
+            looked += 1
+            if looked % READ_AT_ONCE == 0:
+                await asyncio.sleep(0)
             with reading("descendants"):
-                children[row["invoked_by_id"]].append((row["id"], row.get("target_service_name", "")))
-    return children, found > EDGES
-
-
-def _walk(edges: Edges, roots: Collection[str], but: Collection[str]) -> tuple[Counter[str], list[str]]:
-    """Return the descendants by service, and the parents among roots and descendants."""
-    by_service: Counter[str] = Counter()
-    parents: list[str] = []
-    seen, waiting = set(roots), [root for root in roots if root in edges]
-    while waiting:
-        parent = waiting.pop()
-        if parent in edges:
-            parents.append(parent)
-        for child, service in edges.get(parent, ()):
-            if child not in seen and child not in but:
-                seen.add(child)
-                waiting.append(child)
-                by_service[service] += 1
-    return by_service, parents
+                if not is_parent(row["invoked_by_id"]):
+                    continue
+                found += 1
+                if found > most:
+                    return children, True
+                service = sys.intern(row.get("target_service_name", ""))
+                children[row["invoked_by_id"]].append((row["id"], service))
+    return children, looked > CALLS
 
 
 async def _sent_one_way(client: EngineClient, parents: Sequence[str]) -> set[str]:

@@ -18,29 +18,33 @@ from dataclasses import dataclass, field
 from invocation_operator.api.v1alpha1.action import Outcome, Result
 from invocation_operator.engine import errors
 from invocation_operator.engine.client import EngineClient
-from invocation_operator.engine.replay import require_caught_up
 from invocation_operator.plan.ledger import BAD
 from invocation_operator.plan.operation.base import Ask, Decision, Item, Seen, Settled, Verb
-from invocation_operator.reconcile.budget import HELPING, Lane
+from invocation_operator.reconcile.budget import Lane
 from invocation_operator.reconcile.control import Control, Stop
 from invocation_operator.reconcile.flight import Batches, Call, Flight
-from invocation_operator.reconcile.look import Looker, Question
+from invocation_operator.reconcile.look import Looker
 from invocation_operator.reconcile.outage import Outage
 from invocation_operator.reconcile.run import Intent, Run
 from invocation_operator.reconcile.runclock import RunClock
+from invocation_operator.reconcile.scrutiny import Scrutiny
 from invocation_operator.reconcile.send import Sender
 from invocation_operator.reconcile.soak import Looks, Soak
 
 LOOK_GROWTH = 1.6
 LOOK_LIMIT_SECONDS = 2.0
-LOOK_BATCH = 500
+LOOK_BATCH = 1000
+BATCHED_LOOKS = 3
+"""So many batches are looked at and asked for the first time at once: with more, looks would be old when they count."""
+SINGLE_LOOKS = 16
+"""As many without the engine's batch endpoints, where one call that hangs keeps its whole batch."""
+VERIFYING_LOOKS = 2
+"""So many batches are looked at again at once."""
+PATIENCE_SECONDS = 0.25
+"""How long the first look after a large batch waits while there is more to ask: both want the same engine."""
+DECIDED_AT_ONCE = 200
+"""Decisions without giving way to anything else."""
 HELPING_SECONDS = 0.02
-VOUCHED_SECONDS = 0.1
-"""How long after a call was sent its answer vouches for what the rows show.
-
-Longer than most effects take (20 ms), and too short for an engine to go away, come back and answer queries with an
-unread log: 0.4 s were seen, and in half a second it passed for gone what was cancelled.
-"""
 TICK_SECONDS = 0.25
 """How often a run that has nothing due looks at its stops; changes of the object ring at once."""
 FINISH_SECONDS = 60.0
@@ -68,8 +72,11 @@ class Executor:
     cancelling: dict[str, object] = field(default_factory=dict)
     """Invocations that runs on this engine are cancelling now, and which run; shared by all of them."""
     sender: Sender = field(init=False)
+    scrutiny: Scrutiny = field(init=False)
     _flights: dict[int, Flight] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _first_looks: int = 0
+    """Batches that are on their way to be asked for the first time."""
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _freed: asyncio.Event = field(default_factory=asyncio.Event)
     _soak: Soak | None = None
@@ -80,6 +87,16 @@ class Executor:
 
     def __post_init__(self) -> None:
         self._bad = self.run.ledger.bad
+        self.scrutiny = Scrutiny(
+            client=self.client,
+            looker=self.looker,
+            operation=self.run.operation,
+            control=self.control,
+            clock=self.clock,
+            outage=self.outage,
+            batches=self.batches,
+            confirm_engine=self.confirm_engine,
+        )
         self.sender = Sender(
             client=self.client,
             operation=self.run.operation,
@@ -183,12 +200,13 @@ class Executor:
             # No more than a second's worth of operations queue for their tokens: a stop must not wait behind more. They
             # are refilled by halves, so that intent is not kept for each one alone.
             queued, rate = sum(flight.queued for flight in self._flights.values()), self.lane.per_second()
-            room = min(self.lane.room(), rate - queued, HELPING, most)
+            helping = self.lane.helping()
+            room = min(self.lane.room(), rate - queued, helping, most)
             if (trial := self.outage.room(self.clock.now())) is not None:
                 # Nothing more than the one call that shows whether it is over.
                 room = min(room, trial - queued)
             if room > 0 and queued * 2 <= rate and self.control.stop() is None:
-                if room >= min(most, HELPING) // 2 or not self._flights or waited:
+                if room >= min(most, helping) // 2 or not self._flights or waited:
                     return room
                 # Each helping is a write to the record: a moment later it is a larger one.
                 waited = True
@@ -289,16 +307,31 @@ class Executor:
             self._settle(flight, Settled(outcome, stop.value))
 
     def _dispatch(self, now: float) -> None:
+        """Start on what is due: what was not asked yet first, and no more than can be seen to soon."""
         if now < self.outage.until:
             return
-        due = [f for f in self._flights.values() if not f.busy and f.due <= now]
-        for start in range(0, len(due), LOOK_BATCH):
+        hurry = not self.run.ledger.untouched
+        due = [f for f in self._flights.values() if not f.busy and (f.due <= now or (f.patient and hurry))]
+        first = [f for f in due if f.fresh]
+        room = (BATCHED_LOOKS if self.batches.usable else SINGLE_LOOKS) - self._first_looks
+        self._start(first, room, first=True)
+        if len(first) < len(due):
+            again = [f for f in due if not f.fresh]
+            self._start(again, VERIFYING_LOOKS - (len(self._tasks) - self._first_looks), first=False)
+
+    def _start(self, due: Sequence[Flight], room: int, *, first: bool) -> None:
+        for start in range(0, min(len(due), max(room, 0) * LOOK_BATCH), LOOK_BATCH):
             flights = due[start : start + LOOK_BATCH]
             for flight in flights:
                 flight.busy = True
             task = asyncio.create_task(self._handle(flights))
             self._tasks.add(task)
-            task.add_done_callback(self._handled)
+            self._first_looks += first
+            task.add_done_callback(self._first_handled if first else self._handled)
+
+    def _first_handled(self, task: asyncio.Task[None]) -> None:
+        self._first_looks -= 1
+        self._handled(task)
 
     def _handled(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -308,7 +341,8 @@ class Executor:
         self._wake.set()
 
     async def _pause(self, now: float) -> None:
-        waits = [max(f.due, self.outage.until) for f in self._flights.values() if not f.busy]
+        # What is due already waits for others to be seen to, which rings.
+        waits = [w for f in self._flights.values() if not f.busy and (w := max(f.due, self.outage.until)) > now]
         delay = min([TICK_SECONDS, *(due - now for due in waits)])
         with suppress(TimeoutError):
             async with asyncio.timeout(max(delay, 0.001)):
@@ -316,7 +350,7 @@ class Executor:
 
     async def _handle(self, flights: Sequence[Flight], *, asking: bool = True) -> None:
         try:
-            seen = await self._look(flights)
+            seen = await self.scrutiny.look(flights)
         except errors.EngineError as error:
             self.outage.failed(error, self.clock.now())
             seen = []
@@ -326,7 +360,9 @@ class Executor:
         # More would wait so long for their turn that this look would be out of date.
         most = self.lane.per_second() if trial is None else trial
         asks: list[Call] = []
-        for flight, view in zip(flights, seen, strict=False):
+        for number, (flight, view) in enumerate(zip(flights, seen, strict=False)):
+            if number % DECIDED_AT_ONCE == DECIDED_AT_ONCE - 1:
+                await asyncio.sleep(0)
             if view is None:
                 # It is there and cannot be read: nothing may be decided from it.
                 self._later(flight)
@@ -339,41 +375,12 @@ class Executor:
             else:
                 self._later(flight)
         await asyncio.gather(*(self.sender.send(calls) for calls in self.sender.grouped(asks)))
+        patient = self.run.ledger.untouched > 0 and DECIDED_AT_ONCE // 2 <= len(asks) <= self.lane.slack()
         for call in asks:
             if not call.flight.landed:
-                self._later(call.flight)
+                self._later(call.flight, patient=patient)
         for flight in flights:
             flight.busy = False
-
-    async def _look(self, flights: Sequence[Flight]) -> list[Seen | None]:
-        """Look, and look again at what must not be believed at once: absence, and a lost call that left no trace.
-
-        Another cluster knows none of the invocations, and one that was restarted none before it has read its log.
-        """
-        seen: list[Seen | None] = [*await self.looker.look([self._question(f.item) for f in flights])]
-        missed = [n for n, view in enumerate(seen) if view is not None and view.row is None]
-        if missed:
-            await self.confirm_engine()
-            if self.control.final is Stop.ENGINE_CHANGED:
-                return []
-        doubtful = [n for n, f in enumerate(flights) if f.item.lost or (n in missed and not self._vouched(f.item))]
-        if doubtful:
-            await require_caught_up(self.client, [flights[n].item.planned.id for n in doubtful])
-            again = await self.looker.look([self._question(flights[n].item) for n in doubtful])
-            for n, view in zip(doubtful, again, strict=True):
-                seen[n] = view
-        return seen
-
-    def _vouched(self, item: Item) -> bool:
-        """The partition's leader took a call on this very invocation a moment ago, and nothing failed since."""
-        return item.vouched_at > max(self.outage.last, self.clock.now() - VOUCHED_SECONDS)
-
-    def _question(self, item: Item) -> Question:
-        operation = self.run.operation
-        evidence = operation.evidence(item) if item.asks or item.lost else operation.begin_evidence
-        if not item.asks:
-            evidence |= operation.begin_evidence
-        return Question(item.planned, evidence, item.new_id)
 
     def _decide(self, item: Item, seen: Seen) -> Decision:
         operation = self.run.operation
@@ -402,9 +409,10 @@ class Executor:
             return self.outage.room(self.clock.now()) != 0
         return stop is not Stop.HOLD_LOST and self.run.operation.inseparable(item)
 
-    def _later(self, flight: Flight) -> None:
+    def _later(self, flight: Flight, *, patient: bool = False) -> None:
         flight.queued = False
-        flight.due = self.clock.now() + flight.pace
+        flight.patient = patient
+        flight.due = self.clock.now() + (PATIENCE_SECONDS if patient else flight.pace)
         flight.pace = min(flight.pace * LOOK_GROWTH, LOOK_LIMIT_SECONDS)
 
     def _settle(self, flight: Flight, settled: Settled) -> None:

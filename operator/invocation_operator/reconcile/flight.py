@@ -1,12 +1,16 @@
 """What the executor has on its way: items between intent and outcome, and calls between decision and answer."""
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from typing import Any
 
 from invocation_operator.plan.operation.base import Ask, Item, Seen
 
 FIRST_LOOK_SECONDS = 0.008
 """The effect of most calls is there within some 20 ms."""
+
+BATCHES_AT_ONCE = 2
+"""The engine works on them one after the other; more of them would only keep other calls waiting there."""
 
 
 @dataclass(slots=True)
@@ -19,7 +23,14 @@ class Flight:
     busy: bool = False
     queued: bool = True
     """Whether its turn to be asked for the first time has not come yet."""
+    patient: bool = False
+    """Whether it is due later than need be, because there is more to ask."""
     landed: bool = False
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it was certainly not asked yet."""
+        return not self.item.asks and not self.item.lost
 
 
 @dataclass(slots=True)
@@ -63,6 +74,7 @@ class Batches:
     """Whether the engine's batch endpoints may be used; shared by all runs on an engine."""
 
     usable: bool
+    gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BATCHES_AT_ONCE))
 
     def give_up(self) -> None:
         """Something was not as it was."""

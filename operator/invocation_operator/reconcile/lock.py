@@ -5,8 +5,9 @@ What asks for a run is a *source*: an InvocationAction, or a part of another kin
 Between the reconciler, which decides, and ``cluster.records`` and ``cluster.chunks``, which keep.
 """
 
+import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -30,7 +31,7 @@ from invocation_operator.plan.build import Plan
 from invocation_operator.plan.ledger import Ledger
 from invocation_operator.plan.report import Findings
 from invocation_operator.plan.rollout import first_end
-from invocation_operator.plan.targets import DamagedSet, Planned, decode, encode
+from invocation_operator.plan.targets import DamagedSet, Planned, PlannedSet, decode, encode
 from invocation_operator.reconcile.budget import HELPING, Budget
 from invocation_operator.reconcile.journal import kept_alive
 from invocation_operator.reconcile.parse import Subject
@@ -42,8 +43,6 @@ from invocation_operator.reconcile.takeover import Leases
 SOURCE_LABELS = ("ops.restate.dev/source-namespace", "ops.restate.dev/source-name")
 DEPLOYMENTS = 64
 """Deployments that a record keeps."""
-
-Identity = tuple[str, datetime]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +64,10 @@ class Lock:
 
     async def keep_preview(self, subject: Subject, plan: Plan) -> None:
         """Keep the set that is shown, so that nothing else is acted upon when it is carried out."""
-        texts = _chunks(plan.targets)
         owner: Object = subject.obj
-        await write_chunks(self.client, owner, preview_prefix(subject.uid, plan.hash), texts)
+        await write_chunks(self.client, owner, preview_prefix(subject.uid, plan.hash), _chunks(plan.targets))
 
-    async def previewed(self, subject: Subject, spec: ActionSpec) -> set[Identity] | PlanLost:
+    async def previewed(self, subject: Subject, spec: ActionSpec) -> PlannedSet | PlanLost:
         """Return the identities that the dry run, or the plan that waited for its approval, showed.
 
         Whoever may write ConfigMaps could have put another set in its place: what is kept must hash to what was shown.
@@ -81,13 +79,12 @@ class Lock:
         prefix = preview_prefix(subject.uid, plan.hash)
         count = -(-plan.total // TARGETS_PER_CHUNK)
         try:
-            texts = await read_chunks(self.client, subject.namespace, prefix, count)
-            targets = [target for text in texts for target in decode(text)]
+            targets = await self._read(subject.namespace, prefix, count)
         except (ObjectNotFound, DamagedSet):
             return PlanLost("the planned set that was shown cannot be read any more; let it be planned anew.")
         if await hash_of(status.engine or EngineIdentity(), spec, targets) != plan.hash:
             return PlanLost("the planned set that is kept is not the one that was shown; let it be planned anew.")
-        return {(t.id, t.created_at) for t in targets}
+        return targets
 
     async def drop_preview(self, subject: Subject) -> None:
         """Remove a preview that was carried out, or replaced."""
@@ -114,7 +111,7 @@ class Lock:
         """
         plan = planning.plan
         inline = plan.total <= INLINE_TARGETS
-        texts = [] if inline else _chunks(plan.targets)
+        chunks = 0 if inline else -(-plan.total // TARGETS_PER_CHUNK)
         # With the set in the record, the record itself is the intent of the first batch. A larger set is written
         # after the lock: until the first intent is written too, nothing can have been asked.
         first_batch = _first_batch(spec, resolved.station.budget, plan.total) if inline else 0
@@ -135,7 +132,7 @@ class Lock:
                 summary=plan.status(),
                 statement=planning.statement[:65536],
                 targets=encode(plan.targets) if inline else None,
-                chunks=len(texts),
+                chunks=chunks,
                 named=plan.named or None,
                 first_batch=first_batch,
             ),
@@ -145,7 +142,8 @@ class Lock:
         if hold is None:
             return None
         async with kept_alive(hold):
-            await write_chunks(self.client, hold.record.obj, hold.record.chunk_prefix, texts)
+            if chunks:
+                await write_chunks(self.client, hold.record.obj, hold.record.chunk_prefix, _chunks(plan.targets))
         return Task(
             spec=spec,
             resolved=resolved,
@@ -174,11 +172,12 @@ class Lock:
             return None
         async with kept_alive(hold):
             try:
-                texts = await read_chunks(self.client, record.namespace, record.chunk_prefix, kept.chunks)
+                targets = await self._read(record.namespace, record.chunk_prefix, kept.chunks)
             except ObjectNotFound as error:
                 raise DamagedSet("a part of the planned set is missing") from error
             engine_now = await resolved.station.client.now()
-        targets: list[Planned] = [t for text in [kept.targets or "", *texts] if text for t in decode(text)]
+        if kept.targets:
+            targets = PlannedSet(decode(kept.targets))
         findings = _findings(record, resolved)
         if record.status.ledger is not None:
             findings.restore(record.status.results or [], record.status.skipped_reasons or [])
@@ -193,6 +192,12 @@ class Lock:
             committed=0,
             recovered=True,
         )
+
+    async def _read(self, namespace: str, prefix: str, count: int) -> PlannedSet:
+        targets = PlannedSet()
+        async for text in read_chunks(self.client, namespace, prefix, count):
+            targets.extend(decode(text))
+        return targets
 
     async def unfinished_of(self, source: RecordSource, run_id: str | None) -> Record | None:
         """Return the unfinished record of this very object and run, whatever its name is.
@@ -260,8 +265,10 @@ def _findings(record: Record, resolved: Resolved) -> Findings:
     return findings
 
 
-def _chunks(targets: Sequence[Planned]) -> list[str]:
-    return [encode(targets[i : i + TARGETS_PER_CHUNK]) for i in range(0, len(targets), TARGETS_PER_CHUNK)]
+async def _chunks(targets: Sequence[Planned]) -> AsyncIterator[str]:
+    for start in range(0, len(targets), TARGETS_PER_CHUNK):
+        # Each takes some 50 ms, in which other runs have calls to answer.
+        yield await asyncio.to_thread(encode, targets[start : start + TARGETS_PER_CHUNK])
 
 
 def _labels(source: RecordSource) -> dict[str, str]:

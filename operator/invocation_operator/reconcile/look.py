@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from invocation_operator.engine import evidence
 from invocation_operator.engine.client import EngineClient
 from invocation_operator.engine.errors import BadReply, reading
-from invocation_operator.plan.operation.base import Child, Evidence, Pauses, Seen, Signals
+from invocation_operator.plan.operation.base import NEVER_STARTED, Child, Evidence, Pauses, Seen, Signals
 from invocation_operator.plan.targets import Planned
 from invocation_operator.target.row import InvocationRow, MalformedRow, row_from_json
 from invocation_operator.target.sql import literal, select_ids
@@ -41,17 +41,21 @@ class Looker:
         and nothing may be decided on it.
         """
         ids = [q.planned.id for q in questions]
-        with_signals = [q.planned.id for q in questions if Evidence.SIGNALS in q.evidence]
+        unstarted = {q.planned.id for q in questions if q.planned.status in NEVER_STARTED}
+        wanted = [q.planned.id for q in questions if Evidence.SIGNALS in q.evidence]
         with_pauses = [q.planned.id for q in questions if Evidence.PAUSES in q.evidence]
         with_children = [q.planned.id for q in questions if Evidence.CHILDREN in q.evidence]
         new_ids = [q.new_id for q in questions if q.new_id is not None and Evidence.NEW in q.evidence]
         (rows, unreadable), signals, pauses, children, new = await asyncio.gather(
             self._rows(ids),
-            self._signals(with_signals),
+            self._signals([id_ for id_ in wanted if id_ not in unstarted]),
             self._pauses(with_pauses),
             self._children(with_children),
             self._existing(new_ids),
         )
+        # What has not started has no journal to look into; what has started since the plan does.
+        started = [id_ for id_ in wanted if id_ in unstarted and id_ in rows and rows[id_].status not in NEVER_STARTED]
+        signals |= await self._signals(started)
         return [
             None if q.planned.id in unreadable else _seen(q, rows.get(q.planned.id), signals, pauses, children, new)
             for q in questions

@@ -5,7 +5,7 @@ Nothing is touched here. The set is bounded while it streams: one invocation mor
 
 import asyncio
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -29,19 +29,28 @@ from invocation_operator.plan.operations import (
     with_statuses,
 )
 from invocation_operator.plan.refusal import Refusal
-from invocation_operator.plan.targets import Planned, identities
+from invocation_operator.plan.targets import PlannedSet
 from invocation_operator.reconcile.cascade import descendants
 from invocation_operator.reconcile.station import Resolved
 from invocation_operator.target.freeze import FrozenTarget, freeze
 from invocation_operator.target.narrow import problems
 from invocation_operator.target.row import InvocationRow, MalformedRow, row_from_json
-from invocation_operator.target.sql import UnsupportedFilter, count_by_service, count_by_status, select, select_ids
+from invocation_operator.target.sql import (
+    SET_COLUMNS,
+    UnsupportedFilter,
+    count_by_service,
+    count_by_status,
+    select,
+    select_ids,
+)
 from invocation_operator.target.vocabulary import STATUS
 from invocation_operator.values.ids import is_invocation_id
 
 SERVICES_SHOWN = 20
 SPECIFICATION_LIMIT = 262_144
 """Characters of a canonical specification that a record takes."""
+READ_AT_ONCE = 500
+"""Rows that are planned without giving way to anything else."""
 HASHED_AT_ONCE = 20_000
 """Planned invocations that are hashed without giving way to anything else."""
 
@@ -82,7 +91,7 @@ def check_target(spec: ActionSpec) -> Refusal | None:
 
 
 async def make_plan(
-    spec: ActionSpec, resolved: Resolved, now: datetime, *, only: Container[tuple[str, datetime]] | None = None
+    spec: ActionSpec, resolved: Resolved, now: datetime, *, only: PlannedSet | None = None
 ) -> Planning | Refusal:
     """Return the plan of ``spec`` on the engine, frozen at ``now`` (the engine's clock), or why it is refused.
 
@@ -95,7 +104,7 @@ async def make_plan(
     builder = PlanBuilder(spec, redact_keys=resolved.spec.redact_keys)
     client = resolved.station.client
     try:
-        statement = select(frozen, scopes_supported=scopes)
+        statement = select(frozen, SET_COLUMNS, scopes_supported=scopes)
         excluded, services, cut = await asyncio.gather(
             _excluded(client, frozen, scopes=scopes),
             _services(client, spec),
@@ -142,13 +151,13 @@ async def _share(client: EngineClient, spec: ActionSpec, plan: Plan, descending:
     return check_share(reached, existing, most)
 
 
-async def hash_of(engine: EngineIdentity, spec: ActionSpec, targets: Sequence[Planned]) -> str:
+async def hash_of(engine: EngineIdentity, spec: ActionSpec, targets: PlannedSet) -> str:
     """Return the hash of a plan: of this run of ``spec`` on ``engine``, and of exactly this set."""
     place, form = identity.plan_place(engine, spec.run_id), identity.canonical_spec(spec)
     if len(targets) <= HASHED_AT_ONCE:
-        return identity.plan_hash_of_sorted(place, form, identities(targets))
+        return identity.plan_hash_of_sorted(place, form, targets.identities())
     # A million take a second, in which runs must be renewed.
-    return await asyncio.to_thread(identity.plan_hash_of_sorted, place, form, identities(targets))
+    return await asyncio.to_thread(identity.plan_hash_of_sorted, place, form, targets.identities())
 
 
 async def _collect(
@@ -156,7 +165,7 @@ async def _collect(
     frozen: FrozenTarget,
     builder: PlanBuilder,
     most: int,
-    only: Container[tuple[str, datetime]] | None,
+    only: PlannedSet | None,
     *,
     scopes: bool,
 ) -> bool:
@@ -169,16 +178,18 @@ async def _collect(
     limit = None if only is not None else most + 1
     # The engine reads its partitions one after the other: what changes meanwhile may come twice.
     total, last, before = 0, "", set[str]()
-    async with aclosing(client.query(select(bounded, scopes_supported=scopes, limit=limit))) as rows:
+    async with aclosing(client.query(select(bounded, SET_COLUMNS, scopes_supported=scopes, limit=limit))) as rows:
         async for found in rows:
             total += 1
+            if total % READ_AT_ONCE == 0:
+                await asyncio.sleep(0)
             row = _read(found)
             if row.id == last or row.id in before:
                 continue
             last = row.id
             if bounded.oldest_first:
                 before.add(last)
-            if only is None or (row.id, row.created_at) in only:
+            if only is None or only.holds(row.id, row.created_at):
                 builder.add(row)
     return limit is not None and total >= limit
 
@@ -194,7 +205,7 @@ async def _collect_named(
     client: EngineClient,
     frozen: FrozenTarget,
     builder: PlanBuilder,
-    only: Container[tuple[str, datetime]] | None,
+    only: PlannedSet | None,
     *,
     scopes: bool,
 ) -> None:
@@ -205,8 +216,8 @@ async def _collect_named(
     fitting: list[InvocationRow] = []
     if valid:
         every, matching = await asyncio.gather(
-            client.rows(select_ids(valid, scopes_supported=scopes)),
-            client.rows(select(replace(frozen, limit=None), scopes_supported=scopes)),
+            client.rows(select_ids(valid, SET_COLUMNS, scopes_supported=scopes)),
+            client.rows(select(replace(frozen, limit=None), SET_COLUMNS, scopes_supported=scopes)),
         )
         existing = dict(map(_named, every))
         fitting = list({row.id: row for row in map(_read, matching)}.values())
@@ -224,7 +235,7 @@ async def _collect_named(
         else:
             builder.unfit(row, _misfit(row, frozen, {r.id for r in fitting}))
     for row in chosen.values():
-        if only is None or (row.id, row.created_at) in only:
+        if only is None or only.holds(row.id, row.created_at):
             builder.add(row)
         else:
             builder.unfit(row, "NotInPreview")
@@ -292,7 +303,7 @@ async def _cascade(client: EngineClient, spec: ActionSpec, builder: PlanBuilder)
         return None, Counter()
     # An escalation kills, and a kill takes one-way calls with it.
     awaited_only = Operation.KILL not in caused_operations(spec)
-    reach = await descendants(client, (t.id for t in builder.targets), awaited_only=awaited_only)
+    reach = await descendants(client, builder.targets, awaited_only=awaited_only)
     cascade = Cascade(
         total=sum(reach.by_service.values()),
         by_service=counts(reach.by_service, SERVICES_SHOWN) or None,

@@ -57,7 +57,7 @@ class Sender:
             return
         for call in calls:
             call.flight.queued = False
-        async with self.connections:
+        async with self.batches.gate if len(calls) > 1 else self.connections:
             allowed = [call for call in calls if self.may_ask(call.flight.item)]
             allowed = allowed[: self.outage.admit(len(allowed), self.clock.now())]
             for call in allowed:

@@ -20,6 +20,7 @@ from invocation_operator.values.ids import is_invocation_id
 __all__ = [
     "ALL_COLUMNS",
     "PLAN_COLUMNS",
+    "SET_COLUMNS",
     "UnsupportedFilter",
     "count_by_service",
     "count_by_status",
@@ -47,6 +48,16 @@ PLAN_COLUMNS: tuple[str, ...] = (
     "completion_failure",
 )
 """What planning and judging need, without what can be long (``last_failure`` carries stack traces)."""
+
+SET_COLUMNS: tuple[str, ...] = (
+    "id",
+    "created_at",
+    "status",
+    "target_service_name",
+    "target_handler_name",
+    "target_service_key",
+)
+"""What is kept of an invocation in a plan; of hundreds of thousands no more is asked for."""
 
 ALL_COLUMNS: tuple[str, ...] = (
     *PLAN_COLUMNS,

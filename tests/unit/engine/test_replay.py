@@ -11,13 +11,29 @@ from invocation_operator.values.ids import is_invocation_id, sibling, spread
 class Engine:
     """Knows nobody, once it has caught up."""
 
-    def __init__(self, error: errors.EngineError) -> None:
+    def __init__(self, error: errors.EngineError, *, late: bool = False) -> None:
         self.error = error
+        self.late = late
+        """Whether the last of a batch meets a partition that still reads its log."""
         self.asked: list[str] = []
 
     async def operate(self, _op: Any, id_: str) -> None:
         self.asked.append(id_)
         raise self.error
+
+    async def post_internal(self, *_path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """The engine's words in batches, where no item has a code."""
+        ids = body["invocation_ids"]
+        self.asked += ids
+        texts = [self.error.message] * len(ids)
+        if isinstance(self.error, errors.NotFound):
+            texts = [f"Invocation '{id_}' not found" for id_ in ids]
+            if self.late:
+                texts[-1] = "rpc for partition 0 at node N1:3 failed: not leader"
+        return {
+            "succeeded": [],
+            "failed": [{"invocation_id": id_, "error": text} for id_, text in zip(ids, texts, strict=True)],
+        }
 
 
 def unknown() -> Engine:
@@ -48,3 +64,21 @@ async def test_partitions_of_an_engine_that_is_away_are_not_all_asked() -> None:
     with pytest.raises(errors.Unreachable):
         await replay.require_caught_up(engine, spread(5000))  # type: ignore[arg-type]
     assert len(engine.asked) <= replay.AT_ONCE
+
+
+async def test_many_invocations_are_asked_for_in_one_request_where_there_are_batches() -> None:
+    engine = unknown()
+    await replay.require_caught_up(engine, spread(5000), batches=True)  # type: ignore[arg-type]
+    assert len(set(engine.asked)) == len(engine.asked) == replay.LIMIT
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        pytest.param(Engine(errors.ServerFault("cannot find node for partition 0", status=503)), id="none"),
+        pytest.param(Engine(errors.NotFound("no such invocation", status=404), late=True), id="all but one"),
+    ],
+)
+async def test_partition_that_reads_its_log_is_not_passed_over_in_a_batch(engine: Engine) -> None:
+    with pytest.raises(errors.ServerFault):
+        await replay.require_caught_up(engine, spread(3), batches=True)  # type: ignore[arg-type]

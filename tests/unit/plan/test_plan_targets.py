@@ -3,6 +3,7 @@
 import base64
 import json
 import random
+import tracemalloc
 import zlib
 from datetime import UTC, datetime, timedelta
 
@@ -11,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from invocation_operator.api.v1alpha1.target import InvocationStatus
-from invocation_operator.plan.targets import LABEL_LIMIT, TEXT_LIMIT, DamagedSet, Planned, decode, encode, label
+from invocation_operator.plan.targets import (
+    LABEL_LIMIT,
+    TEXT_LIMIT,
+    DamagedSet,
+    Planned,
+    PlannedSet,
+    decode,
+    encode,
+    label,
+)
 from invocation_operator.values.text import clean
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=300)
@@ -31,6 +41,58 @@ def kept(text: str) -> str:
 @given(st.lists(planned, max_size=20))
 def test_set_that_is_kept_reads_the_same(targets: list[Planned]) -> None:
     assert decode(encode(targets)) == targets
+
+
+@given(st.lists(planned, max_size=20))
+def test_packed_set_reads_as_what_was_put_in(targets: list[Planned]) -> None:
+    packed = PlannedSet(targets)
+    assert list(packed) == targets
+    assert [packed[n] for n in range(-len(targets), len(targets))] == targets * 2
+    assert packed[1:3] == targets[1:3]
+    assert decode(encode(packed)) == targets
+
+
+@given(st.lists(planned, max_size=20, unique_by=lambda target: target.id), planned)
+def test_packed_set_finds_what_is_in_it_and_nothing_else(targets: list[Planned], other: Planned) -> None:
+    packed = PlannedSet(targets)
+    assert [packed.find(target.id) for target in targets] == list(range(len(targets)))
+    assert all(packed.holds(target.id, target.created_at) for target in targets)
+    assert not any(packed.holds(target.id, target.created_at + timedelta(microseconds=1)) for target in targets)
+    assert packed.holds(other.id, other.created_at) is ((other.id, other.created_at) in identities(targets))
+    assert list(packed.identities()) == [(id_, at.isoformat()) for id_, at in sorted(identities(targets))]
+
+
+def identities(targets: list[Planned]) -> set[tuple[str, datetime]]:
+    return {(target.id, target.created_at) for target in targets}
+
+
+@pytest.mark.parametrize("id_", ["", "inv_\0"])
+def test_packed_set_refuses_what_is_no_id(id_: str) -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    with pytest.raises(ValueError, match="invocation id"):
+        PlannedSet([Planned(id_, at, InvocationStatus.PAUSED, "Svc/h")])
+
+
+@pytest.mark.parametrize(
+    ("keys", "most"),
+    [
+        pytest.param(1, 60, id="one label for all"),
+        pytest.param(20_000, 160, id="a key of its own for each, most of them not shared"),
+    ],
+)
+def test_packed_set_takes_few_bytes_for_each(keys: int, most: int) -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    size = 20_000
+    tracemalloc.start()
+    try:
+        packed = PlannedSet(
+            Planned(f"inv_1{n:033d}", at, InvocationStatus.PAUSED, f"Svc/{n % keys:016d}/handler") for n in range(size)
+        )
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert len(packed) == size
+    assert taken / size < most
 
 
 def test_set_keeps_microseconds_because_they_are_identity() -> None:

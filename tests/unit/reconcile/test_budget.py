@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from invocation_operator.reconcile.budget import HELPING, Budget, Lane
+from invocation_operator.reconcile.budget import HELPING, HELPING_ALONE, Budget, Lane
 
 
 @dataclass
@@ -34,10 +34,28 @@ async def granted(lane: Lane, wanted: int = 1000) -> int:
 
 
 async def test_budget_grants_helpings_up_to_its_limit_less_a_reserve() -> None:
-    lane = budget(1000).lane()
-    taken = [await granted(lane) for _ in range(12)]
-    assert max(taken) == HELPING
-    assert sum(taken) == 900  # a tenth is kept for who comes next
+    lane = budget(3000).lane()
+    taken = [await granted(lane, 3000) for _ in range(5)]
+    assert max(taken) == HELPING_ALONE
+    assert sum(taken) == 2700  # a tenth is kept for who comes next
+
+
+async def test_budget_that_is_shared_grants_small_helpings() -> None:
+    shared = budget(1000)
+    lane, other = shared.lane(), shared.lane()
+    assert await granted(lane) == HELPING
+    other.close()
+    assert await granted(lane) == 800
+
+
+async def test_lane_has_as_much_slack_as_could_be_granted_now() -> None:
+    shared = budget(100)
+    lane = shared.lane()
+    assert lane.slack() == 90
+    await lane.acquire(30)
+    assert lane.slack() == 60
+    lane.max_in_flight = 40
+    assert lane.slack() == 10
 
 
 async def test_budget_of_one_grants_one_at_a_time() -> None:

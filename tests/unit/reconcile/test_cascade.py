@@ -1,13 +1,16 @@
 """Descendants, from rows and journal entries in any state."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import cast
 
 import pytest
 
+from invocation_operator.api.v1alpha1.target import InvocationStatus
 from invocation_operator.engine.client import EngineClient
 from invocation_operator.engine.errors import BadReply
 from invocation_operator.engine.rows import Row
+from invocation_operator.plan.targets import Planned, PlannedSet
 from invocation_operator.reconcile.cascade import descendants
 
 
@@ -28,9 +31,14 @@ def edge(parent: str, child: str, service: str | None = "mail") -> Row:
     return {"id": child, "invoked_by_id": parent, **named}
 
 
+def roots(*ids: str) -> PlannedSet:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    return PlannedSet(Planned(id_, at, InvocationStatus.SUSPENDED, "shop/pay") for id_ in ids)
+
+
 async def reached(edges: list[Row], entries: list[Row] | None = None, *, awaited_only: bool = False) -> dict[str, int]:
     engine = cast("EngineClient", MemoryEngine(edges, entries or []))
-    found = await descendants(engine, (id_ for id_ in ("a", "b")), awaited_only=awaited_only)
+    found = await descendants(engine, roots("a", "b"), awaited_only=awaited_only)
     return dict(found.by_service)
 
 

@@ -16,6 +16,9 @@ from invocation_operator.plan.targets import Planned
 from invocation_operator.target.row import InvocationRow
 from invocation_operator.values.duration import parse_duration
 
+NEVER_STARTED = frozenset({InvocationStatus.SCHEDULED, InvocationStatus.PENDING})
+"""They have no journal; a cancel makes them vanish, so one that is still there was not cancelled."""
+
 
 class Verb(StrEnum):
     """Calls on one invocation, named as the engine names them."""

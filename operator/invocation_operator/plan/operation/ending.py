@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from invocation_operator.api.v1alpha1.action import Outcome
 from invocation_operator.api.v1alpha1.target import CompletionOutcome, InvocationStatus
 from invocation_operator.plan.operation.base import (
+    NEVER_STARTED,
     Ask,
     Decision,
     Evidence,
@@ -30,8 +31,6 @@ from invocation_operator.plan.operation.base import (
 from invocation_operator.plan.targets import Planned
 
 _NONE: frozenset[Evidence] = frozenset()
-_NEVER_STARTED = frozenset({InvocationStatus.SCHEDULED, InvocationStatus.PENDING})
-"""They have no journal; a cancel makes them vanish, so one that is still there was not cancelled."""
 
 
 def _ended(seen: Seen) -> str | None:
@@ -108,7 +107,7 @@ class Cancel:
         assert seen.row is not None
         if expired(item, now, self.timing.timeout):
             return Settled(Outcome.AMBIGUOUS, still(seen.row))
-        if count == 0 or seen.row.status in _NEVER_STARTED:
+        if count == 0 or seen.row.status in NEVER_STARTED:
             # No trace although the call can no longer arrive: it never did, and asking is the first time.
             return Ask(Verb.CANCEL)
         return self._push(item, seen, now)

@@ -1,0 +1,84 @@
+"""Looking at what is in flight, and looking again at what must not be believed at once.
+
+Part of the executor. Two things look like an effect and may be none: another cluster behind the engine's address knows
+none of the invocations, and an engine that was restarted shows none of them before it has read its log.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from invocation_operator.engine.client import EngineClient
+from invocation_operator.engine.replay import require_caught_up
+from invocation_operator.plan.operation.base import Item, Operation, Seen
+from invocation_operator.reconcile.control import Control, Stop
+from invocation_operator.reconcile.flight import Batches, Flight
+from invocation_operator.reconcile.look import Looker, Question
+from invocation_operator.reconcile.outage import Outage
+from invocation_operator.reconcile.runclock import RunClock
+
+VOUCHED_SECONDS = 0.1
+"""How long after a call was sent its answer vouches for what the rows show.
+
+Longer than most effects take (20 ms), and too short for an engine to go away, come back and answer queries with an
+unread log: 0.4 s were seen, and in half a second it passed for gone what was cancelled.
+"""
+
+
+@dataclass(slots=True)
+class Scrutiny:
+    """Looks for one run."""
+
+    client: EngineClient
+    looker: Looker
+    operation: Operation
+    control: Control
+    clock: RunClock
+    outage: Outage
+    batches: Batches
+    confirm_engine: Callable[[], Awaitable[None]]
+    """Asked before "it is gone" is believed. Sets the stop when another cluster answers."""
+    _absent: bool = False
+    """Whether invocations turned out to be gone: then that is what to expect of others."""
+
+    async def look(self, flights: Sequence[Flight]) -> list[Seen | None]:
+        """Look, and look again at what must not be believed at once: absence, and a lost call that left no trace.
+
+        Another cluster knows none of the invocations, and one that was restarted none before it has read its log.
+        """
+        lost = [n for n, f in enumerate(flights) if f.item.lost]
+        asked = [n for n, f in enumerate(flights) if f.item.asks and not f.item.lost]
+        known = self._absent and not lost and not all(self._vouched(flights[n].item) for n in asked)
+        if known:
+            # It will turn out that they are gone: ask the partitions before the look, so that one is enough.
+            await self._require_caught_up(flights)
+        seen: list[Seen | None] = [*await self.looker.look([self._question(f.item) for f in flights])]
+        missed = {n for n, view in enumerate(seen) if view is not None and view.row is None}
+        if missed:
+            self._absent = True
+            await self.confirm_engine()
+            if self.control.final is Stop.ENGINE_CHANGED:
+                return []
+        if known:
+            return seen
+        doubtful = [*lost, *(n for n in missed if not flights[n].item.lost and not self._vouched(flights[n].item))]
+        if doubtful:
+            await self._require_caught_up([flights[n] for n in doubtful])
+            again = await self.looker.look([self._question(flights[n].item) for n in doubtful])
+            for n, view in zip(doubtful, again, strict=True):
+                seen[n] = view
+        return seen
+
+    async def _require_caught_up(self, flights: Sequence[Flight]) -> None:
+        ids = [flight.item.planned.id for flight in flights]
+        await require_caught_up(self.client, ids, batches=self.batches.usable)
+
+    def _vouched(self, item: Item) -> bool:
+        """The partition's leader took a call on this very invocation a moment ago, and nothing failed since."""
+        return item.vouched_at > max(self.outage.last, self.clock.now() - VOUCHED_SECONDS)
+
+    def _question(self, item: Item) -> Question:
+        operation = self.operation
+        evidence = operation.evidence(item) if item.asks or item.lost else operation.begin_evidence
+        if not item.asks:
+            evidence |= operation.begin_evidence
+        return Question(item.planned, evidence, item.new_id)
