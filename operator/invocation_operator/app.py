@@ -21,13 +21,14 @@ from kubernetes.aio.client.configuration import Configuration
 from invocation_operator import __version__
 from invocation_operator.api.v1alpha1.action import ACTION_KIND, Phase
 from invocation_operator.api.v1alpha1.engine import ENGINE_KIND
+from invocation_operator.api.v1alpha1.retention import RETENTION_KIND
 from invocation_operator.cluster.client import KubeClient, load_configuration
 from invocation_operator.cluster.errors import ClusterError, ClusterUnavailable, Forbidden
 from invocation_operator.cluster.events import EventRecorder
 from invocation_operator.cluster.records import Lease, RecordStore
 from invocation_operator.cluster.resources import ACTIONS
 from invocation_operator.engine.client import EngineClient
-from invocation_operator.handlers import actions, engines
+from invocation_operator.handlers import actions, engines, retention
 from invocation_operator.observe import http, metrics
 from invocation_operator.reconcile import parse
 from invocation_operator.reconcile.action import ActionReconciler
@@ -38,6 +39,9 @@ from invocation_operator.reconcile.expiry import Expiry
 from invocation_operator.reconcile.lock import Lock
 from invocation_operator.reconcile.opening import Opening
 from invocation_operator.reconcile.orphans import Orphans
+from invocation_operator.reconcile.policies import Policies
+from invocation_operator.reconcile.restore import Restorer
+from invocation_operator.reconcile.retention import RetentionReconciler
 from invocation_operator.reconcile.runner import Runner
 from invocation_operator.reconcile.schema import SchemaGate
 from invocation_operator.reconcile.takeover import Leases
@@ -77,6 +81,7 @@ class House:
     known: Engines
     action_bench: Workbench
     engine_bench: Workbench
+    retention_bench: Workbench
     orphans: Orphans
     expiry: Expiry
     registry: kopf.OperatorRegistry
@@ -110,6 +115,7 @@ def build(
     records = RecordStore(client, settings.operator_namespace, settings.identity, lease, clock)
     leases = Leases(settings.identity, lease, clock)
     lock = Lock(client, records, leases)
+    gate = SchemaGate(client, clock)
     action_reconciler = ActionReconciler(
         client=client,
         engines=known,
@@ -117,19 +123,37 @@ def build(
         lock=lock,
         runner=Runner(client, known, events, clock, lambda: shutdown.asked, settings.call_timeout_seconds),
         events=events,
-        gate=SchemaGate(client, clock),
+        gate=gate,
         leases=leases,
         approvals=Approvals(lock, events),
     )
     action_bench = Workbench("InvocationAction", action_reconciler.reconcile, lambda obj: not parse.settled(obj))
-    engine_reconciler = EngineReconciler(client, known, events, clock, action_bench.ring_all)
+    policies = Policies(known)
+    retention_reconciler = RetentionReconciler(
+        client=client,
+        engines=known,
+        policies=policies,
+        restorer=Restorer(client, known, events),
+        events=events,
+        gate=gate,
+        ring_others=lambda: retention_bench.ring_all(),  # noqa: PLW0108 - it is made below
+    )
+    retention_bench = Workbench(RETENTION_KIND.kind, retention_reconciler.reconcile, lambda obj: True)
+
+    def ring_users() -> None:
+        """Wake whatever refers to engines."""
+        for bench in (action_bench, retention_bench):
+            bench.ring_all()
+
+    engine_reconciler = EngineReconciler(client, known, events, clock, ring_users)
     engine_bench = Workbench("RestateEngine", engine_reconciler.reconcile, lambda obj: True)
     registry = kopf.OperatorRegistry()
     expiry = Expiry(client, events, ACTIONS, parse.settled, lambda: datetime.now(UTC))
     actions.register(registry, action_bench, expiry)
-    engines.register(registry, known, engine_bench, action_bench)
+    engines.register(registry, known, engine_bench, ring_users)
+    retention.register(registry, policies, retention_bench, retention_reconciler.forget)
     orphans = Orphans(client, records, leases)
-    return House(client, events, known, action_bench, engine_bench, orphans, expiry, registry)
+    return House(client, events, known, action_bench, engine_bench, retention_bench, orphans, expiry, registry)
 
 
 async def run(settings: Settings) -> None:
@@ -246,7 +270,8 @@ async def _started(insights: Insights) -> None:
     """
     await insights.ready_resources.wait()
     await insights.ready_namespaces.wait()
-    missing = sorted({ACTION_KIND.plural, ENGINE_KIND.plural} - {found.plural for found in insights.watched_resources})
+    wanted = {ACTION_KIND.plural, ENGINE_KIND.plural, RETENTION_KIND.plural}
+    missing = sorted(wanted - {found.plural for found in insights.watched_resources})
     if missing:
         raise ClusterError(f"the API server does not show {', '.join(missing)} yet; another start will find them")
 
@@ -260,7 +285,8 @@ async def _hand_over(settings: Settings, house: House, shutdown: Shutdown) -> No
         log.warning("stopping at once", active=house.action_bench.active)
         await house.action_bench.close(0.0)
     await closing
-    await house.engine_bench.close(0.0)
+    for bench in (house.retention_bench, house.engine_bench):
+        await bench.close(0.0)
     await _end(insisting)
     await house.events.drain(2.0)
 
@@ -283,6 +309,7 @@ async def _serve(settings: Settings, house: House, ready: asyncio.Event, servers
     metrics.ACTIVE.labels("InvocationAction").set_function(lambda: house.action_bench.active)
     metrics.AWAITING_APPROVAL.set_function(lambda: house.action_bench.count(Phase.AWAITING_APPROVAL))
     metrics.ACTIVE.labels("RestateEngine").set_function(lambda: house.engine_bench.active)
+    metrics.ACTIVE.labels(RETENTION_KIND.kind).set_function(lambda: house.retention_bench.active)
     if settings.health_port:
         servers.append(await http.serve_health(settings.bind_address, settings.health_port, ready.is_set))
     if settings.metrics_port:

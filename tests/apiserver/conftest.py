@@ -14,7 +14,11 @@ import pytest
 from e2e.rig import ControlPlane, Reply
 
 GROUP = "/apis/ops.restate.dev/v1alpha1/namespaces"
-PLURALS = {"InvocationAction": "invocationactions", "RestateEngine": "restateengines"}
+PLURALS = {
+    "InvocationAction": "invocationactions",
+    "RestateEngine": "restateengines",
+    "RetentionPolicy": "retentionpolicies",
+}
 
 
 @dataclass(frozen=True)

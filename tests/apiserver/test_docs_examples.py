@@ -16,6 +16,7 @@ REFUSED = "# Refused by the API server:"
 PATHS = {
     "InvocationAction": "/apis/ops.restate.dev/v1alpha1/namespaces/default/invocationactions",
     "RestateEngine": "/apis/ops.restate.dev/v1alpha1/namespaces/default/restateengines",
+    "RetentionPolicy": "/apis/ops.restate.dev/v1alpha1/namespaces/default/retentionpolicies",
     "Secret": "/api/v1/namespaces/default/secrets",
 }
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from e2e.rig import ControlPlane, Engine, operator_process
+from e2e.rig import ControlPlane, Engine, ServicesProcess, operator_process
 from e2e.rig.process import Child
 
 API_VERSION = "ops.restate.dev/v1alpha1"
@@ -221,3 +221,10 @@ def unique(prefix: str) -> str:
 def bad_outcomes(obj: Object, outcomes: Sequence[str] = ("Failed", "Ambiguous", "Unverified", "NoOp")) -> list[Object]:
     """Results that did not end as they should."""
     return [r for r in obj["status"].get("results", ()) if r["outcome"] in outcomes]
+
+
+@pytest.fixture(scope="session")
+def shelf_services() -> Iterator[ServicesProcess]:
+    """Services that no other test uses, one of them with retentions of its handlers' own."""
+    with ServicesProcess("lab", prefix="Kept", retention="handler") as running:
+        yield running

@@ -57,7 +57,7 @@ def house(stubborn: Stubborn) -> app.House:
 
     idle = Workbench("RestateEngine", nothing, lambda obj: False)
     absent = cast("Any", None)
-    return app.House(absent, cast("Any", Quiet()), absent, stubborn.bench, idle, absent, absent, absent)
+    return app.House(absent, cast("Any", Quiet()), absent, stubborn.bench, idle, idle, absent, absent, absent)
 
 
 async def hang() -> tuple[Stubborn, app.House]:
@@ -119,9 +119,9 @@ async def test_app_watches_that_end_are_explained() -> None:
 @pytest.mark.parametrize(
     ("seen", "missing"),
     [
-        (["invocationactions", "restateengines"], ""),
-        (["invocationactions"], "restateengines"),
-        ([], "invocationactions, restateengines"),
+        (["invocationactions", "restateengines", "retentionpolicies"], ""),
+        (["invocationactions", "retentionpolicies"], "restateengines"),
+        ([], "invocationactions, restateengines, retentionpolicies"),
     ],
 )
 async def test_app_is_not_ready_when_kopf_did_not_find_a_kind(seen: list[str], missing: str) -> None:

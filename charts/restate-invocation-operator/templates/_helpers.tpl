@@ -64,14 +64,17 @@ would be given rights to everything instead.
 
 {{/*
 Rights in each namespace that is served: read the specifications, write their statuses, delete what a TTL of its own
-ends, tell what happened, and keep previews that are too large for a status in ConfigMaps that belong to their action.
+ends, put a finalizer on a policy that restores, tell what happened, and keep previews that are too large for a status in ConfigMaps that belong to their action.
 */}}
 {{- define "operator.rules.actions" -}}
 - apiGroups: [ops.restate.dev]
   resources: [invocationactions]
   verbs: [get, list, watch, delete]
 - apiGroups: [ops.restate.dev]
-  resources: [invocationactions/status]
+  resources: [retentionpolicies]
+  verbs: [get, list, watch, patch]
+- apiGroups: [ops.restate.dev]
+  resources: [invocationactions/status, retentionpolicies/status]
   verbs: [patch]
 - apiGroups: [""]
   resources: [events]

@@ -142,6 +142,10 @@ class KubeClient:
         """Create an object. Raises ``ObjectExists`` when the name is taken."""
         return await self._request("POST", resource.path(namespace), body, creating=True)
 
+    async def patch(self, resource: Resource, namespace: str, name: str, patch: Object) -> Object:
+        """Merge ``patch`` into an object; a ``metadata.uid`` or resourceVersion in it is a precondition."""
+        return await self._request("PATCH", resource.path(namespace, name), patch, content_type=MERGE_PATCH)
+
     async def replace_status(self, resource: Resource, namespace: str, name: str, body: Object) -> Object:
         """Replace an object's status; ``body`` carries the resourceVersion that was read."""
         return await self._request("PUT", resource.path(namespace, name, "status"), body)

@@ -4,11 +4,13 @@ from invocation_operator.api.v1alpha1.action import ACTION_KIND
 from invocation_operator.api.v1alpha1.base import GROUP, VERSION
 from invocation_operator.api.v1alpha1.engine import ENGINE_KIND
 from invocation_operator.api.v1alpha1.record import RECORD_KIND
+from invocation_operator.api.v1alpha1.retention import RETENTION_KIND
 from invocation_operator.cluster.client import Resource
 
 ACTIONS = Resource(ACTION_KIND.plural, GROUP, VERSION)
 ENGINES = Resource(ENGINE_KIND.plural, GROUP, VERSION)
 RECORDS = Resource(RECORD_KIND.plural, GROUP, VERSION)
+RETENTION_POLICIES = Resource(RETENTION_KIND.plural, GROUP, VERSION)
 SECRETS = Resource("secrets")
 NAMESPACES = Resource("namespaces")
 CONFIG_MAPS = Resource("configmaps")

@@ -8,6 +8,7 @@ from invocation_operator.api.v1alpha1.action import ACTION_KIND, ActionSpec, Act
 from invocation_operator.api.v1alpha1.base import Kind, Model
 from invocation_operator.api.v1alpha1.engine import ENGINE_KIND, EngineSpec, EngineStatus
 from invocation_operator.api.v1alpha1.record import RECORD_KIND, RecordSpec, RecordStatus
+from invocation_operator.api.v1alpha1.retention import RETENTION_KIND, RetentionSpec, RetentionStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,4 +24,5 @@ RESOURCES: tuple[Resource, ...] = (
     Resource(ACTION_KIND, ActionSpec, ActionStatus),
     Resource(ENGINE_KIND, EngineSpec, EngineStatus),
     Resource(RECORD_KIND, RecordSpec, RecordStatus),
+    Resource(RETENTION_KIND, RetentionSpec, RetentionStatus),
 )

@@ -8,7 +8,7 @@ the two differ.
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -25,6 +25,7 @@ from invocation_operator.engine.models import (
     Handler,
     Op,
     Service,
+    ServiceBrief,
 )
 from invocation_operator.engine.replies import require_json
 from invocation_operator.engine.rows import Row, RowDecoder, RowsError, TruncatedRowsError
@@ -221,6 +222,25 @@ class EngineClient:
     async def service(self, name: str) -> Service:
         """``GET /services/{name}``. Raises NotFound."""
         return _service(await self._get("services", name))
+
+    async def services_in_brief(self) -> list[ServiceBrief]:
+        """Every service without its schema: what ``services`` brings can be larger than what is taken of an answer."""
+        rows = await self.rows("select name, ty, revision, deployment_id from sys_service")
+        return [
+            ServiceBrief(_text(row, "name"), _integer(row, "revision"), _text(row, "deployment_id")) for row in rows
+        ]
+
+    async def set_service(self, name: str, values: Mapping[str, str]) -> Service:
+        """``PATCH /services/{name}`` with ``values``, once; returns the service as it is then.
+
+        The engine passes over fields that it does not know, and answers 200: compare the answer. Raises NotFound, and
+        Rejected for a value that it cannot read or that this type of service does not have.
+        """
+        url = self._transport.url("services", name)
+        _, value = await self._transport.call("PATCH", url, body=dict(values), repeatable=False)
+        if value is None:
+            raise errors.BadReply("the answer to a change of a service is empty")
+        return _service(value)
 
     async def deployments(self) -> list[Deployment]:
         """``GET /deployments``."""

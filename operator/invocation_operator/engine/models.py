@@ -85,6 +85,15 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceBrief:
+    """A registered service at its active revision, without its handlers and values."""
+
+    name: str
+    revision: int
+    deployment_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Deployment:
     """A registered deployment."""
 

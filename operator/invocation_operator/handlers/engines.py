@@ -1,5 +1,6 @@
 """RestateEngines, from kopf's watch to what is known of engines and to their workbench."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import kopf
@@ -10,12 +11,13 @@ from invocation_operator.reconcile.engines import Engines
 from invocation_operator.reconcile.workbench import Workbench
 
 
-def register(registry: kopf.OperatorRegistry, engines: Engines, bench: Workbench, users: Workbench) -> None:
-    """Register the handler. ``users`` is the workbench of what refers to engines: a change may concern it."""
+def register(registry: kopf.OperatorRegistry, engines: Engines, bench: Workbench, users: Sequence[Workbench]) -> None:
+    """Register the handler. ``users`` are the workbenches of what refers to engines: a change may concern them."""
 
     @kopf.on.event(GROUP, VERSION, ENGINE_KIND.plural, registry=registry)
     async def on_engine(event: kopf.RawEvent, **_: Any) -> None:
         obj, deleted = dict(event["object"]), event["type"] == "DELETED"
         if engines.observe(obj, deleted=deleted):
-            users.ring_all()
+            for user in users:
+                user.ring_all()
         bench.observe(obj, deleted=deleted)

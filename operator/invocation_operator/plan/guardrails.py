@@ -27,13 +27,50 @@ def check_specification(
         refused = (
             _allowed(caused, rails)
             or _approval(spec, caused, rails)
-            or _reason(spec, caused, rails)
+            or _reason(spec.reason, caused, rails)
             or _not_after(spec, rails)
             or _namespace(caused, rails, namespace_labels)
         )
         if refused is not None:
             return refused
     return None
+
+
+def check_operations(
+    caused: frozenset[Operation],
+    reason: str | None,
+    guardrails: Sequence[Guardrails],
+    namespace_labels: Mapping[str, str],
+) -> Refusal | None:
+    """Refuse what a policy of that namespace may not cause, whatever it would reach. It has no time of its own, so that
+    ``requireNotAfter`` does not concern it.
+    """
+    for rails in guardrails:
+        refused = (
+            _allowed(caused, rails)
+            or _unapproved(caused, rails)
+            or _reason(reason, caused, rails)
+            or _namespace(caused, rails, namespace_labels)
+        )
+        if refused is not None:
+            return refused
+    return None
+
+
+def out_of_bounds(
+    services: Iterable[str],
+    caused: frozenset[Operation],
+    guardrails: Sequence[Guardrails],
+    namespace_labels: Mapping[str, str],
+) -> dict[str, str]:
+    """Return those of ``services`` that must not be touched, each with its reason."""
+    reached = set(services)
+    found: dict[str, str] = {}
+    for rails in guardrails:
+        found |= dict.fromkeys(_outside(reached, rails, namespace_labels, caused), r.SERVICE_NOT_ALLOWED)
+    for rails in guardrails:
+        found |= dict.fromkeys(names.selected(rails.protected_services or (), reached), r.PROTECTED_SERVICE)
+    return found
 
 
 def check_plan(
@@ -125,9 +162,20 @@ def _approval(spec: ActionSpec, caused: frozenset[Operation], rails: Guardrails)
     )
 
 
-def _reason(spec: ActionSpec, caused: frozenset[Operation], rails: Guardrails) -> Refusal | None:
+def _unapproved(caused: frozenset[Operation], rails: Guardrails) -> Refusal | None:
+    """What happens by itself has no plan that anybody could approve."""
+    needed = sorted(caused & set(rails.require_approval_for or ()))
+    if not needed:
+        return None
+    return Refusal(
+        r.APPROVAL_REQUIRED,
+        f"the engine's guardrails require an approved plan for {_listed(needed)}, and a policy has none to approve.",
+    )
+
+
+def _reason(reason: str | None, caused: frozenset[Operation], rails: Guardrails) -> Refusal | None:
     needed = sorted(caused & set(rails.require_reason_for or ()))
-    if not needed or (spec.reason or "").strip():
+    if not needed or (reason or "").strip():
         return None
     return Refusal(r.REASON_REQUIRED, f"the engine's guardrails require spec.reason for {_listed(needed)}.")
 

@@ -18,6 +18,7 @@ from invocation_operator.api.v1alpha1.action import (
     Phase,
     Result,
 )
+from invocation_operator.api.v1alpha1.base import Model
 from invocation_operator.plan.build import counts
 from invocation_operator.plan.ledger import Ledger
 from invocation_operator.plan.operation.pausing import LEFT_PAUSED
@@ -108,11 +109,16 @@ def within(status: ActionStatus, most: int = STATUS_LIMIT) -> ActionStatus:
     results, samples, warnings, then what a condition says beyond its first sentences.
     """
     for shrink in (_fewer_results(10), _no_sample, _fewer_results(0), _no_breakdown, _short_messages):
-        excess = _size(status.model_dump(by_alias=True, exclude_none=True, mode="json")) - most
+        excess = size_of(status) - most
         if excess <= 0:
             break
         status = shrink(status, excess)
     return status
+
+
+def size_of(status: Model) -> int:
+    """Return the bytes of a status, or of a part of it, as JSON where it takes most."""
+    return _size(status.model_dump(by_alias=True, exclude_none=True, mode="json"))
 
 
 def _size(value: object) -> int:
@@ -125,7 +131,7 @@ def _fewer_results(least: int) -> Callable[[ActionStatus, int], ActionStatus]:
     def shrink(status: ActionStatus, excess: int) -> ActionStatus:
         kept = list(status.results or ())
         while len(kept) > least and excess > 0:
-            excess -= _size(kept.pop().model_dump(by_alias=True, exclude_none=True, mode="json")) + 2
+            excess -= size_of(kept.pop()) + 2
         return status.model_copy(update={"results": kept or None})
 
     return shrink

@@ -14,7 +14,7 @@ import structlog
 from invocation_operator.api.v1alpha1.base import GROUP, VERSION
 from invocation_operator.cluster.client import KubeClient, Resource
 from invocation_operator.cluster.errors import ClusterError, Forbidden
-from invocation_operator.cluster.resources import ACTIONS, ENGINES, RECORDS
+from invocation_operator.cluster.resources import ACTIONS, ENGINES, RECORDS, RETENTION_POLICIES
 from invocation_operator.reconcile.engines import Engines
 
 log = structlog.get_logger(__name__)
@@ -39,7 +39,8 @@ class Opening:
         try:
             await self.engines.load(self.namespaces)
             for namespace in self.namespaces:
-                await self._may_read(ACTIONS, namespace)
+                for resource in (ACTIONS, RETENTION_POLICIES):
+                    await self._may_read(resource, namespace)
             await self._may_read(RECORDS, self.operator_namespace)
         except Forbidden as error:
             message = f"the operator's role is too small, helm upgrade --install gives it the right one: {error}"
@@ -60,7 +61,7 @@ class Opening:
             log.info("the CRDs are there")
 
     async def _missing(self) -> list[str]:
-        wanted = {resource.plural for resource in (ACTIONS, ENGINES, RECORDS)}
+        wanted = {resource.plural for resource in (ACTIONS, ENGINES, RECORDS, RETENTION_POLICIES)}
         return sorted(wanted - await self.client.served(GROUP, VERSION))
 
     async def _may_read(self, resource: Resource, namespace: str | None) -> None:

@@ -9,6 +9,7 @@ from invocation_operator.api.v1alpha1.action import ACTION_KIND
 from invocation_operator.api.v1alpha1.base import SCHEMA_REVISION, SCHEMA_REVISION_ANNOTATION
 from invocation_operator.api.v1alpha1.engine import ENGINE_KIND
 from invocation_operator.api.v1alpha1.record import RECORD_KIND
+from invocation_operator.api.v1alpha1.retention import RETENTION_KIND
 from invocation_operator.cluster.client import KubeClient
 from invocation_operator.cluster.errors import ClusterError, Forbidden
 from invocation_operator.cluster.resources import CRDS
@@ -17,7 +18,7 @@ from invocation_operator.reconcile.waiting import Waiting, forbidden
 RELY_SECONDS = 1.0
 """How long one look is relied on: short enough for a rollback, long enough for a crowd of actions."""
 
-KINDS = (ACTION_KIND, ENGINE_KIND, RECORD_KIND)
+KINDS = (ACTION_KIND, ENGINE_KIND, RECORD_KIND, RETENTION_KIND)
 
 
 class SchemaGate:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from invocation_operator.cli import _parser
+from invocation_operator.observe import retention as _retention  # noqa: F401 - its metrics
 from invocation_operator.observe.metrics import REGISTRY
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -28,6 +29,8 @@ NO_REASONS = {
         "AlreadyExists",
         "Throttled",
     ),
+    # A type of service.
+    "Workflow",
     # Tools that own objects.
     *("Helm", "Flux"),
     # Types named in annotations before they exist.

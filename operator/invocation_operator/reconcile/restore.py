@@ -1,0 +1,120 @@
+"""``onDelete: Restore``: the finalizer that it needs, and what is written back before it goes.
+
+A deletion never hangs: after a minute, or when the engine cannot be used, the policy is let go as it is. Restored is
+only what the policy changed, on the very revision on which it changed it, and only where nobody else changed it since.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+
+from invocation_operator.api.v1alpha1.retention import RESTORE_FINALIZER, RetentionSpec, ServiceRetention
+from invocation_operator.cluster.client import KubeClient, Object
+from invocation_operator.cluster.errors import ClusterError, ObjectNotFound
+from invocation_operator.cluster.events import EventRecorder
+from invocation_operator.cluster.resources import RETENTION_POLICIES
+from invocation_operator.engine import errors
+from invocation_operator.plan.retention import restorable
+from invocation_operator.reconcile import services
+from invocation_operator.reconcile.cell import Cell
+from invocation_operator.reconcile.engines import Engines
+from invocation_operator.reconcile.station import Resolved
+from invocation_operator.reconcile.waiting import Waiting
+from invocation_operator.reconcile.workbench import Done, Outcome, Retry
+
+log = structlog.get_logger(__name__)
+
+PATIENCE_SECONDS = 60.0
+"""How long a deletion waits for the restoration."""
+AGAIN_SECONDS = 2.0
+
+
+@dataclass(slots=True)
+class Restorer:
+    """Puts the finalizer on and takes it off."""
+
+    client: KubeClient
+    engines: Engines
+    events: EventRecorder
+
+    async def mark(self, cell: Cell, obj: Object, *, wanted: bool) -> Object:
+        """Make sure that ``obj`` carries the finalizer if and only if it is ``wanted``; return it as it is then.
+
+        Raises the errors of ``cluster.errors``.
+        """
+        before = list(obj["metadata"].get("finalizers") or ())
+        if (RESTORE_FINALIZER in before) is wanted:
+            return obj
+        after = [*before, RESTORE_FINALIZER] if wanted else [name for name in before if name != RESTORE_FINALIZER]
+        metadata = obj["metadata"]
+        patch = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"], "finalizers": after}
+        changed = await self.client.patch(
+            RETENTION_POLICIES, metadata["namespace"], metadata["name"], {"metadata": patch}
+        )
+        cell.keep(changed)
+        return changed
+
+    async def part(
+        self, cell: Cell, obj: Object, spec: RetentionSpec | None, known: Mapping[str, ServiceRetention]
+    ) -> Outcome:
+        """Restore what a policy that is being deleted had changed, and let it go."""
+        metadata = obj["metadata"]
+        if RESTORE_FINALIZER not in (metadata.get("finalizers") or ()):
+            return Done()
+        since = datetime.now(UTC) - datetime.fromisoformat(metadata["deletionTimestamp"])
+        left: str | None = None
+        if spec is not None and since.total_seconds() < PATIENCE_SECONDS:
+            try:
+                left = await self._restore(obj, spec, known)
+            except Waiting as waiting:
+                if waiting.reason == "EngineSuspended":
+                    return Retry(AGAIN_SECONDS)
+                left = waiting.message
+            except errors.Rejected as error:
+                left = error.message
+            except errors.EngineError as error:
+                log.info("could not restore yet", error=error.message)
+                return Retry(AGAIN_SECONDS)
+        elif spec is not None:
+            left = f"it was tried for {PATIENCE_SECONDS:.0f} seconds."
+        if left is not None:
+            self.events.tell(obj, "RestoreGivenUp", f"deleted without restoring everything: {left}", "Warning")
+        try:
+            await self.mark(cell, obj, wanted=False)
+        except ObjectNotFound:
+            return Done()
+        return Done()
+
+    async def _restore(self, obj: Object, spec: RetentionSpec, known: Mapping[str, ServiceRetention]) -> str | None:
+        """Write back; return what could not be, None when all is well. Raises ``Waiting`` and the engine's errors."""
+        changed = [entry for entry in known.values() if entry.previous is not None]
+        if not changed:
+            return None
+        resolved = await self._engine(obj, spec)
+        restored: list[str] = []
+        for entry in changed:
+            seen = await services.observe_one(resolved.station.client, entry.name)
+            back = restorable(entry, seen)
+            if back and seen is not None:
+                await services.change(resolved.station, seen, back)
+                restored.append(entry.name)
+        if restored:
+            shown = ", ".join(sorted(restored)[:5])
+            more = f" and {len(restored) - 5} more" if len(restored) > 5 else ""
+            self.events.tell(obj, "Restored", f"wrote back what held before the policy on {shown}{more}.")
+        return None
+
+    async def _engine(self, obj: Object, spec: RetentionSpec) -> Resolved:
+        try:
+            located = await self.engines.locate(spec.engine_ref, obj["metadata"]["namespace"])
+            resolved = await self.engines.connect(located, fresh=True)
+        except ClusterError as error:
+            raise Waiting("Unreachable", str(error)) from error
+        told = (obj.get("status") or {}).get("engine") or {}
+        if told.get("clusterName") not in (None, resolved.identity.cluster_name):
+            raise Waiting("EngineChanged", "another engine answers now; it is left as it is.")
+        if self.engines.switches(resolved.station.address):
+            raise Waiting("EngineSuspended", "the engine's kill switch is on.")
+        return resolved

@@ -1,0 +1,290 @@
+"""RetentionPolicy: gather what the engine's services are now, decide, change what differs, and say what is in force.
+
+The engine forgets every value that was set from outside with each new revision of a service, so this looks again and
+again: once in each interval, and whenever the policy, another policy or the engine's RestateEngine changes. Nothing is
+changed before the guardrails were asked, and what an older policy of the same engine has is left alone.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+import structlog
+from pydantic import ValidationError
+
+from invocation_operator import conditions
+from invocation_operator.api.v1alpha1.engine import Operation
+from invocation_operator.api.v1alpha1.retention import (
+    Drift,
+    OnDelete,
+    RetentionSpec,
+    RetentionStatus,
+    ServiceRetention,
+)
+from invocation_operator.api.v1alpha1.retention import ServiceState as State
+from invocation_operator.cluster import status as status_writer
+from invocation_operator.cluster.client import KubeClient, Object
+from invocation_operator.cluster.errors import ObjectNotFound, WriteConflict
+from invocation_operator.cluster.events import EventRecorder
+from invocation_operator.cluster.resources import RETENTION_POLICIES
+from invocation_operator.conditions import Verdict
+from invocation_operator.engine import errors
+from invocation_operator.observe import retention as metrics
+from invocation_operator.plan import retention as plan
+from invocation_operator.plan.guardrails import check_operations, out_of_bounds
+from invocation_operator.plan.retention import Assessment, Drifted, Observed, Values
+from invocation_operator.reconcile import services
+from invocation_operator.reconcile.cell import Cell
+from invocation_operator.reconcile.engines import Engines
+from invocation_operator.reconcile.parse import refusal_of
+from invocation_operator.reconcile.policies import Policies
+from invocation_operator.reconcile.policytalk import Findings, Talk, verdict_of, within
+from invocation_operator.reconcile.restore import Restorer
+from invocation_operator.reconcile.schema import SchemaGate
+from invocation_operator.reconcile.station import Resolved
+from invocation_operator.reconcile.waiting import Waiting, told, unreachable
+from invocation_operator.reconcile.workbench import Done, Outcome, Retry
+from invocation_operator.values.duration import parse_duration
+
+log = structlog.get_logger(__name__)
+
+CAUSED = frozenset({Operation.SET_RETENTION})
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What this process remembers of one policy beside its status, which holds 200 services at most."""
+
+    entries: dict[str, ServiceRetention] = field(default_factory=dict)
+    right_at: dict[str, datetime] = field(default_factory=dict)
+    """When a service was last seen as it should be, on the engine's clock."""
+
+
+@dataclass(slots=True)
+class RetentionReconciler:
+    """Reconciles RetentionPolicies."""
+
+    client: KubeClient
+    engines: Engines
+    policies: Policies
+    restorer: Restorer
+    events: EventRecorder
+    gate: SchemaGate
+    ring_others: Callable[[], None]
+    """Wakes all policies: what one of them claims has changed."""
+    _memories: dict[str, _Memory] = field(default_factory=dict)
+
+    async def reconcile(self, cell: Cell) -> Outcome:
+        """Look once at all services of the policy in ``cell``."""
+        obj = cell.obj
+        if obj is None:
+            return Done()
+        try:
+            return await self._reconcile(cell, obj)
+        except (ObjectNotFound, WriteConflict):
+            # Somebody wrote meanwhile, or it is gone: the watch tells.
+            return Retry(1.0)
+
+    async def _reconcile(self, cell: Cell, obj: Object) -> Outcome:
+        status = read_status(obj)
+        memory = self._memories.setdefault(obj["metadata"]["uid"], _Memory())
+        known = {**memory.entries, **{entry.name: entry for entry in status.services or ()}}
+        try:
+            spec = RetentionSpec.model_validate(obj.get("spec") or {})
+        except ValidationError as error:
+            refusal = refusal_of(error)
+            if "deletionTimestamp" in obj["metadata"]:
+                return await self.restorer.part(cell, obj, None, known)
+            await self._say(cell, obj, status, Talk(Verdict.STALLED, refusal.reason, refusal.message))
+            return Done()
+        if "deletionTimestamp" in obj["metadata"]:
+            return await self.restorer.part(cell, obj, spec, known)
+        pause = parse_duration(spec.interval).total_seconds()
+        try:
+            await self._round(cell, obj, spec, status, memory, known)
+        except Waiting as waiting:
+            verdict = Verdict.STALLED if waiting.stalled else Verdict.WORKING
+            await self._say(cell, obj, status, Talk(verdict, waiting.reason, waiting.message))
+            return Retry(min(pause, waiting.retry_seconds))
+        return Retry(pause)
+
+    def forget(self, obj: Object) -> None:
+        """A policy is gone."""
+        metadata = obj["metadata"]
+        self._memories.pop(metadata["uid"], None)
+        metrics.forget(metadata["namespace"], metadata["name"])
+
+    async def _round(
+        self,
+        cell: Cell,
+        obj: Object,
+        spec: RetentionSpec,
+        status: RetentionStatus,
+        memory: _Memory,
+        known: Mapping[str, ServiceRetention],
+    ) -> None:
+        if spec.suspend:
+            raise Waiting("Suspended", "nothing is looked at or changed until spec.suspend is false.")
+        await self.gate.check()
+        metadata = obj["metadata"]
+        located = await self.engines.locate(spec.engine_ref, metadata["namespace"])
+        resolved = await self.engines.connect(located)
+        if self.policies.lead(metadata["uid"], resolved.station.address):
+            self.ring_others()
+        if switches := self.engines.switches(resolved.station.address):
+            message = f"the kill switch (spec.suspend) of RestateEngine {', '.join(switches)} is on; waiting for it."
+            raise Waiting("EngineSuspended", message)
+        enforces = spec.drift is Drift.ENFORCE
+        if enforces:
+            refused = check_operations(CAUSED, spec.reason, resolved.guardrails, resolved.namespace_labels)
+            if refused is not None:
+                raise Waiting(refused.reason, refused.message, retry_seconds=60.0, stalled=True)
+        obj = await self.restorer.mark(cell, obj, wanted=enforces and spec.on_delete is OnDelete.RESTORE)
+        if status.engine is not None and not _same_engine(status, resolved):
+            # What was noted there is of other services, whatever their names are.
+            known, memory.entries, memory.right_at = {}, {}, {}
+        try:
+            findings = await self._look(cell, spec, resolved, memory, known)
+        except errors.EngineError as error:
+            raise unreachable(resolved.station.address, error, redact=resolved.spec.redact_keys) from error
+        await self._tell(cell, obj, spec, status, resolved, known, findings)
+        memory.entries = findings.entries
+
+    # Looking and changing.
+
+    async def _look(
+        self,
+        cell: Cell,
+        spec: RetentionSpec,
+        resolved: Resolved,
+        memory: _Memory,
+        known: Mapping[str, ServiceRetention],
+    ) -> Findings:
+        """Look at every service, and bring it to what it should be. Raises the engine client's errors."""
+        station = resolved.station
+        now, seen = await asyncio.gather(station.client.now(), services.observe(station.client, spec.services))
+        wanted = plan.requested_values(spec)
+        found = Findings(now)
+        claimed = await self.policies.claimed(cell.key, station.address, seen)
+        kept_off = {}
+        if spec.drift is Drift.ENFORCE:
+            kept_off = out_of_bounds(seen, CAUSED, resolved.guardrails, resolved.namespace_labels)
+        for name, service in seen.items():
+            before = known.get(name)
+            if name in claimed:
+                message = f"the older RetentionPolicy {claimed[name]} of this engine has this service; it wins."
+                found.set_aside(name, State.CONFLICTED, message, before)
+            elif name in kept_off:
+                message = "the engine's guardrails do not let this namespace change this service."
+                found.set_aside(name, State(kept_off[name]), message, before)
+            else:
+                assessment = plan.assess(wanted, service, before, spec.drift)
+                await self._bring(spec, resolved, memory, found, assessment, before)
+        for name in known.keys() - seen.keys():
+            if plan.selected(spec, name):
+                message = "the engine has no such service any more; it is taken in again when it is back."
+                found.set_aside(name, State.GONE, message, known[name])
+        found.warnings = plan.warnings(
+            wanted,
+            [s for s in found.after.values() if s.name not in claimed],
+            automatic_keys=resolved.probe.capabilities.automatic_idempotency_keys,
+        )
+        return found
+
+    async def _bring(
+        self,
+        spec: RetentionSpec,
+        resolved: Resolved,
+        memory: _Memory,
+        found: Findings,
+        assessment: Assessment,
+        before: ServiceRetention | None,
+    ) -> None:
+        """Set what differs, once, and read it back; one service's refusal leaves the others alone."""
+        after, rejected, late = assessment.observed, None, 0
+        name = after.name
+        if assessment.differing and spec.drift is Drift.ENFORCE:
+            try:
+                after = await services.change(resolved.station, assessment.observed, assessment.differing)
+            except errors.NotFound:
+                return
+            except errors.Rejected as error:
+                rejected = told(error, redact=resolved.spec.redact_keys)
+        if assessment.cause is not None:
+            since = memory.right_at.get(name) or (before.since if before is not None else None)
+            if since is not None and spec.drift is Drift.ENFORCE and _concerns_rows(assessment.requested):
+                late = await services.missed(resolved, after, since)
+            found.drifts.append(Drifted(name, assessment.cause, _was(assessment), late))
+        elif assessment.differing and after is not assessment.observed:
+            found.changed.append(name)
+        made = plan.entry(assessment, after, before, drift=spec.drift, now=found.now, missed=late, rejected=rejected)
+        found.after[name], found.entries[name] = after, made
+        if made.state in (State.IN_FORCE, State.CAPPED):
+            memory.right_at[name] = found.now
+
+    # Telling.
+
+    async def _tell(
+        self,
+        cell: Cell,
+        obj: Object,
+        spec: RetentionSpec,
+        status: RetentionStatus,
+        resolved: Resolved,
+        known: Mapping[str, ServiceRetention],
+        findings: Findings,
+    ) -> None:
+        metadata = obj["metadata"]
+        metrics.services(metadata["namespace"], metadata["name"], (e.state for e in findings.entries.values()))
+        metrics.drifted(metadata["namespace"], metadata["name"], (d.cause for d in findings.drifts))
+        shown = within(findings.status(status, resolved.identity))
+        await self._say(cell, obj, shown, verdict_of(spec, findings), before=status)
+        for reason, message, kind in findings.events(known, corrected=spec.drift is Drift.ENFORCE):
+            self.events.tell(obj, reason, message, kind)
+            log.info("retention", reason=reason, message=message)
+
+    async def _say(
+        self, cell: Cell, obj: Object, status: RetentionStatus, talk: Talk, *, before: RetentionStatus | None = None
+    ) -> None:
+        metadata = obj["metadata"]
+        earlier = conditions.find((before or status).conditions, "Ready")
+        built = conditions.build(
+            talk.verdict,
+            talk.reason,
+            talk.message,
+            generation=metadata["generation"],
+            now=datetime.now(UTC),
+            previous=(before or status).conditions,
+        )
+        update = {"observed_generation": metadata["generation"], "conditions": built}
+        current = cell.obj if cell.obj is not None and cell.obj["metadata"]["uid"] == metadata["uid"] else obj
+        cell.keep(await status_writer.write(self.client, RETENTION_POLICIES, current, status.model_copy(update=update)))
+        if earlier is None or earlier.reason != talk.reason:
+            kind: Literal["Normal", "Warning"] = "Warning" if talk.verdict is Verdict.STALLED else "Normal"
+            self.events.tell(obj, talk.reason, talk.message, kind)
+            log.info("retention policy", reason=talk.reason, message=talk.message)
+
+
+def read_status(obj: Object) -> RetentionStatus:
+    """Return the status that is there. One that a newer operator wrote and that cannot be read counts as none."""
+    try:
+        return RetentionStatus.model_validate(obj.get("status") or {})
+    except ValidationError:
+        return RetentionStatus()
+
+
+def _same_engine(status: RetentionStatus, resolved: Resolved) -> bool:
+    known, now = status.engine, resolved.identity
+    return known is not None and (known.uid, known.cluster_name) == (now.uid, now.cluster_name)
+
+
+def _concerns_rows(requested: Values) -> bool:
+    """Whether an invocation keeps any of it for good; timeouts are looked up when they are needed."""
+    return any(setting.engine_name.endswith("_retention") for setting in requested)
+
+
+def _was(assessment: Assessment) -> Values:
+    found: Observed = assessment.observed
+    return {s: found.values[s] for s in assessment.differing if s in found.values}
