@@ -1,7 +1,6 @@
 """Durations mean to the engine what they mean here: each text of the tables is offered to it."""
 
 from collections.abc import Iterator
-from datetime import timedelta
 
 import pytest
 
@@ -51,4 +50,3 @@ def test_engine_passes_over_what_it_does_not_know_and_answers_success(engine: En
     before = engine.admin("GET", service).expect().json()["journal_retention"]
     for body in ({"journalRetention": "7h"}, {"journal_retention": None}, {}):
         assert engine.admin("PATCH", service, body).expect(200).json()["journal_retention"] == before
-    assert parse_duration(before) >= timedelta(0)

@@ -1,6 +1,6 @@
 """RestateEngines, from kopf's watch to what is known of engines and to their workbench."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import kopf
@@ -11,13 +11,14 @@ from invocation_operator.reconcile.engines import Engines
 from invocation_operator.reconcile.workbench import Workbench
 
 
-def register(registry: kopf.OperatorRegistry, engines: Engines, bench: Workbench, users: Sequence[Workbench]) -> None:
-    """Register the handler. ``users`` are the workbenches of what refers to engines: a change may concern them."""
+def register(
+    registry: kopf.OperatorRegistry, engines: Engines, bench: Workbench, ring_users: Callable[[], None]
+) -> None:
+    """Register the handler. ``ring_users`` wakes what refers to engines: a change may concern it."""
 
     @kopf.on.event(GROUP, VERSION, ENGINE_KIND.plural, registry=registry)
     async def on_engine(event: kopf.RawEvent, **_: Any) -> None:
         obj, deleted = dict(event["object"]), event["type"] == "DELETED"
         if engines.observe(obj, deleted=deleted):
-            for user in users:
-                user.ring_all()
+            ring_users()
         bench.observe(obj, deleted=deleted)
