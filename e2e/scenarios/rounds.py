@@ -81,7 +81,7 @@ def play_all(lanes: Sequence[Lane], planned: Sequence[tuple[Case, Strike]]) -> l
         waiting.put(one)
 
     def work(lane: Lane) -> list[Round]:
-        played = []
+        played: list[Round] = []
         while True:
             try:
                 case, strike = waiting.get_nowait()

@@ -8,6 +8,7 @@ import queue
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 from e2e.rig.faults import Fault
 from e2e.scenarios import truth
@@ -36,7 +37,7 @@ class Storm:
     count: int | None = 2
     share: float = 1.0
     size: int = 6
-    spec: dict[str, object] = field(default_factory=dict)
+    spec: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         many = f"{self.count} of" if self.count else f"{self.share:.0%} of"
@@ -82,7 +83,7 @@ def weather_all(lanes: Sequence[Lane], storms: Sequence[Storm]) -> list[Weathere
         waiting.put(storm)
 
     def work(lane: Lane) -> list[Weathered]:
-        seen = []
+        seen: list[Weathered] = []
         while True:
             try:
                 storm = waiting.get_nowait()

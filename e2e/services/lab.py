@@ -11,6 +11,7 @@ Settings by environment variable:
 import asyncio
 import os
 from datetime import timedelta
+from typing import Any
 
 import restate
 from restate import (
@@ -32,7 +33,7 @@ PROTO = os.environ.get("LAB_PROTOCOL", "bidi")
 PREFIX = os.environ.get("LAB_PREFIX", "")
 
 # state of the outside world; lets a test flip a failing handler to success
-WORLD = {"heal": False, "compensations": []}
+WORLD: dict[str, Any] = {"heal": False, "compensations": []}
 
 fast_retry = InvocationRetryPolicy(
     initial_interval=timedelta(milliseconds=200), exponentiation_factor=1.5, max_interval=timedelta(seconds=2)

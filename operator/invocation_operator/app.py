@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import kopf
@@ -40,6 +40,7 @@ from invocation_operator.reconcile.lock import Lock
 from invocation_operator.reconcile.opening import Opening
 from invocation_operator.reconcile.orphans import Orphans
 from invocation_operator.reconcile.policies import Policies
+from invocation_operator.reconcile.pruning import Pruning
 from invocation_operator.reconcile.restore import Restorer
 from invocation_operator.reconcile.retention import RetentionReconciler
 from invocation_operator.reconcile.runner import Runner
@@ -84,11 +85,12 @@ class House:
     retention_bench: Workbench
     orphans: Orphans
     expiry: Expiry
+    pruning: Pruning
     registry: kopf.OperatorRegistry
 
     def background(self) -> list[Coroutine[Any, Any, None]]:
         """What runs beside the watches, each until it is cancelled."""
-        return [self.events.run(), self.orphans.run(), self.expiry.run()]
+        return [self.events.run(), self.orphans.run(), self.expiry.run(), self.pruning.run()]
 
 
 def build(
@@ -153,7 +155,9 @@ def build(
     engines.register(registry, known, engine_bench, ring_users)
     retention.register(registry, policies, retention_bench, retention_reconciler.forget)
     orphans = Orphans(client, records, leases)
-    return House(client, events, known, action_bench, engine_bench, retention_bench, orphans, expiry, registry)
+    days = settings.record_retention_days
+    pruning = Pruning(client, records, timedelta(days=days) if days else None, lambda: datetime.now(UTC))
+    return House(client, events, known, action_bench, engine_bench, retention_bench, orphans, expiry, pruning, registry)
 
 
 async def run(settings: Settings) -> None:

@@ -111,5 +111,7 @@ class Settings(BaseSettings):
     """How long one call on an invocation may take. A call whose answer was lost is judged after this and a margin."""
     batch_endpoints: bool = True
     """Use the engine's internal batch endpoints where they are seen to answer as expected; else one call each."""
+    record_retention_days: Annotated[float, Field(ge=0, le=36_500)] = 400.0
+    """Days after which the record of a run that has ended is deleted, unless its action still exists; 0: never."""
     identity: Annotated[str, Field(min_length=1, max_length=128)] = Field(default_factory=_identity)
     """Name of this process in leases and Events; unique for each process."""

@@ -25,6 +25,7 @@ CASES: list[tuple[Object, str, Object, str, str]] = [
     ({"allowedActions": ["Cancel"]}, "Kill", {}, "ActionNotAllowed", "Kill"),
     ({"allowedActions": ["Cancel"]}, "Cancel", ESCALATION, "ActionNotAllowed", "Kill"),
     ({"allowedActions": ["Cancel"]}, "Cancel", {"expedite": True}, "ActionNotAllowed", "Resume"),
+    ({"allowedActions": ["Resume"]}, "Resume", {"resume": {"deployment": "Latest"}}, "ActionNotAllowed", "Pause"),
     ({"allowedActions": []}, "Pause", {}, "ActionNotAllowed", "nothing"),
     ({"requireApprovalFor": ["Kill"]}, "Kill", {}, "ApprovalRequired", "Kill"),
     ({"requireApprovalFor": ["Kill"]}, "Cancel", ESCALATION, "ApprovalRequired", "Kill"),
@@ -64,7 +65,8 @@ def test_guardrails_refuse_before_anything_is_touched(stage: Stage) -> None:
         for number, (rails, action, beside, reason, named) in enumerate(CASES):
             stage.patch("front", {"guardrails": {**dict.fromkeys(FIELDS), **rails}}, "restateengines")
             name = f"act-{number}"
-            it.act(name, action, {"ids": [parent]}, **beside)
+            statuses = {"statuses": ["BackingOff"]} if action == "Resume" else {}
+            it.act(name, action, {"ids": [parent], **statuses}, **beside)
             refused = stage.ended(name, timeout=60)
             case = (rails, action, beside, message_of(refused))
             assert conditions(refused) == {"Ready": ("False", reason), "Stalled": ("True", reason)}, case

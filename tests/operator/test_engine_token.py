@@ -49,6 +49,9 @@ def test_token_rotated_in_mid_run_is_picked_up_without_a_restart(stage: Stage) -
         it.front.rotate_token("second")
         seen = len(it.front.asked)
         stage.until(lambda: any(not asked.authorized for asked in it.front.asked[seen:]), 60)
+        waiting = it.action_says("Unauthorized")
+        assert waiting["status"]["phase"] == "Running"
+        assert "bearerTokenSecret" in message_of(waiting), "in mid-run, the same as before a run"
         it.secret(token="second")
         assert stage.ended("act", timeout=90)["status"]["phase"] == "Succeeded"
         it.engine_says("Reachable")

@@ -38,10 +38,10 @@ class Outage:
 
 
 TABLE = {
-    "an engine whose connections break": Outage(F.RESET, "engine", "", 30, "EngineUnreachable", "Unreachable"),
-    "an engine that is unavailable": Outage(F.UNAVAILABLE, "engine", "", 30, "EngineUnreachable", "Unreachable"),
+    "an engine whose connections break": Outage(F.RESET, "engine", "", 30, "Unreachable", "Unreachable"),
+    "an engine that is unavailable": Outage(F.UNAVAILABLE, "engine", "", 30, "Unreachable", "Unreachable"),
     # Each of the runs tries by itself. Looks go on, and what asks whether the engine has read its log is no such call.
-    "an engine that takes no calls": Outage(F.TOO_MANY, "engine", CALLS, 30, "EngineUnreachable"),
+    "an engine that takes no calls": Outage(F.TOO_MANY, "engine", CALLS, 30, "Throttled"),
     # kopf's two watches and the lease of each run are tried too.
     "an API server that is unavailable": Outage(F.UNAVAILABLE, "cluster", "", 80),
 }

@@ -6,13 +6,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 
 import pytest
 
 from e2e.rig import Child, ControlPlane
 from e2e.scenarios import truth
 from e2e.scenarios.cases import Cancel, RestartAsNew, World
-from e2e.scenarios.lane import Lane, until
+from e2e.scenarios.lane import ROOT, Lane, Object, until
 
 PACED = {"operationsPerSecond": 4}
 ACTIONS = 20
@@ -139,3 +140,45 @@ def test_once_sigterm_in_mid_run_hands_over_without_waiting_for_the_lease(
         lane.start_operator()
         lane.ended("handed")
         truth.none(truth.told(lane, "handed", len(ids)) + case.wrong(ids))
+
+
+def test_once_successor_escalates_when_it_is_due_and_not_a_whole_time_after_it_took_over(
+    lane: Lane, world: World
+) -> None:
+    (stubborn,) = world.send("swallow_cancel", 3600.0, "suspended", 1)
+    first = lane.start_operator()
+    begun = time.time()
+    spec = {"escalation": {"killAfter": "30m"}, "verification": {"timeout": "40m"}}
+    lane.create(lane.manifest("escalating", "Cancel", {"ids": [stubborn]}, **spec))
+
+    def kept() -> Object | None:
+        return next((dict(r["status"]) for r in lane.records("escalating") if r["status"].get("asked")), None)
+
+    status = until(kept, lane.logs)
+    assert len(status["asked"]) == 1
+    assert status["asked"][0]["below"] == 1
+    asked_at = datetime.fromisoformat(status["asked"][0]["time"])
+    assert begun - 5 < asked_at.timestamp() < time.time() + 5
+
+    # The first successor has not waited long enough.
+    first.kill()
+    second = lane.start_operator()
+    until(lambda: (holder := kept()) and holder["holder"] == identity(second), lane.logs)
+    taken = kept()
+    assert taken is not None
+    assert taken["asked"][0]["time"] == status["asked"][0]["time"]
+    assert not asked(lane, "kill")
+    second.kill()
+
+    # For the next one it is as if an hour had passed.
+    name = lane.records("escalating")[0]["metadata"]["name"]
+    path = f"{ROOT}/namespaces/{lane.operator_namespace}/invocationrecords/{name}/status"
+    earlier = (asked_at - timedelta(hours=1)).isoformat()
+    body = {"status": {"asked": [{"below": 1, "time": earlier}]}}
+    lane.control_plane.request("PATCH", path, body).expect(200)
+    lane.start_operator()
+    done = lane.ended("escalating")
+    assert done["status"]["phase"] == "Succeeded"
+    assert done["status"]["progress"]["escalated"] == 1
+    assert asked(lane, "cancel") == Counter({stubborn: 1})
+    assert not lane.records("escalating")[0]["status"].get("asked")

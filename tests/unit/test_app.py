@@ -57,7 +57,7 @@ def house(stubborn: Stubborn) -> app.House:
 
     idle = Workbench("RestateEngine", nothing, lambda obj: False)
     absent = cast("Any", None)
-    return app.House(absent, cast("Any", Quiet()), absent, stubborn.bench, idle, idle, absent, absent, absent)
+    return app.House(absent, cast("Any", Quiet()), absent, stubborn.bench, idle, idle, absent, absent, absent, absent)
 
 
 async def hang() -> tuple[Stubborn, app.House]:

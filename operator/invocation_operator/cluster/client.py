@@ -29,6 +29,7 @@ PAGE = 500
 MERGE_PATCH = "application/merge-patch+json"
 JSON = "application/json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 Object = dict[str, Any]
 
@@ -123,9 +124,16 @@ class KubeClient:
         return await self._request("GET", resource.path(namespace, name), accept=accept)
 
     async def list(
-        self, resource: Resource, namespace: str | None = None, *, label_selector: str | None = None, page: int = PAGE
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        label_selector: str | None = None,
+        page: int = PAGE,
+        metadata_only: bool = False,
     ) -> AsyncIterator[Object]:
-        """Yield all objects, ``page`` of them with each request."""
+        """Yield all objects, or only their metadata, ``page`` of them with each request."""
+        accept = METADATA_LIST if metadata_only else JSON
         more: str | None = ""
         while more is not None:
             query = {"limit": str(page)}
@@ -133,7 +141,7 @@ class KubeClient:
                 query["labelSelector"] = label_selector
             if more:
                 query["continue"] = more
-            found = await self._request("GET", f"{resource.path(namespace)}?{urlencode(query)}")
+            found = await self._request("GET", f"{resource.path(namespace)}?{urlencode(query)}", accept=accept)
             for item in found.get("items", ()):
                 yield item
             more = found.get("metadata", {}).get("continue") or None

@@ -135,6 +135,11 @@ class RecordStore:
                 # A list leaves out what each item is.
                 yield {"apiVersion": API_VERSION, "kind": RECORD_KIND.kind, **obj}
 
+    async def metadata(self) -> AsyncIterator[Object]:
+        """Yield the metadata of all records."""
+        async for obj in self._client.list(RECORDS, self._namespace, metadata_only=True):
+            yield obj["metadata"]
+
     async def labelled(self, selector: str) -> AsyncIterator[Record]:
         """Yield the records that a label selector selects."""
         async for obj in self._client.list(RECORDS, self._namespace, label_selector=selector):
@@ -163,14 +168,17 @@ class RecordStore:
             return None
         return hold
 
-    async def discard(self, record: Record) -> None:
-        """Delete the lock of a run that has asked nothing yet, if nobody has touched it since it was read."""
+    async def discard(self, record: Record) -> bool:
+        """Delete a record, if nobody has touched it since it was read: the lock of a run that has asked nothing yet,
+        or one that has served its time. False when somebody has.
+        """
         try:
             await self._client.delete(
                 RECORDS, self._namespace, record.name, resource_version=record.obj["metadata"]["resourceVersion"]
             )
         except WriteConflict:
-            return
+            return False
+        return True
 
     async def close(self, record: Record, status: RecordStatus) -> None:
         """Write the end of a run that nobody holds any more. Lost races are fine."""

@@ -43,6 +43,11 @@ RUN_SECONDS = Histogram(
     buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800),
     registry=REGISTRY,
 )
+RECORDS_PRUNED = Counter(
+    "invocation_operator_records_pruned_total",
+    "InvocationRecords that were deleted because they were old enough.",
+    registry=REGISTRY,
+)
 ACTIVE = Gauge("invocation_operator_active_objects", "Objects being worked on.", ["kind"], registry=REGISTRY)
 AWAITING_APPROVAL = Gauge(
     "invocation_operator_awaiting_approval", "Actions whose plan waits for its approval.", registry=REGISTRY

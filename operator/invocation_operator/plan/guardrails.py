@@ -4,7 +4,8 @@ Several RestateEngines can lead to one engine; the guardrails of all of them hol
 reconcilers of every kind that causes operations.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
 
 from invocation_operator.api.v1alpha1.action import ActionSpec, Mode
 from invocation_operator.api.v1alpha1.engine import Guardrails, NamespaceGuardrail, Operation
@@ -16,6 +17,24 @@ from invocation_operator.plan.selector import selects
 
 SHARES_SHOWN = 3
 """Services that a refused share names."""
+_CAUSES = "an escalation is a Kill, expedite a Resume, moving what backs off to another deployment a Pause"
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What ceilings count of a plan: invocations, living descendants included, and their services."""
+
+    total: int
+    services: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Excess:
+    """What goes beyond a ceiling, and what can be done before a run begins."""
+
+    reason: str
+    what: str
+    advice: str
 
 
 def check_specification(
@@ -74,43 +93,62 @@ def out_of_bounds(
 
 
 def check_plan(
-    services: Iterable[str],
-    descendant_services: Iterable[str],
-    total: int,
+    reach: Reach,
     max_targets: int,
     guardrails: Sequence[Guardrails],
     namespace_labels: Mapping[str, str],
     caused: frozenset[Operation],
 ) -> Refusal | None:
-    """Refuse a plan that reaches too much: ``total`` counts descendants too, ``max_targets`` is the run's own limit."""
+    """Refuse a plan that reaches too much; ``max_targets`` is the run's own limit."""
+    total = reach.total
     if total > max_targets:
         return Refusal(
             r.TOO_MANY_TARGETS,
             f"{total} invocations would be acted upon, more than spec.limits.maxTargets ({max_targets}); nothing was "
             "touched. Narrow the target, or raise the limit.",
         )
-    reached = set(services) | set(descendant_services)
     for rails in guardrails:
-        if rails.max_targets is not None and total > rails.max_targets:
-            return Refusal(
-                r.TOO_MANY_TARGETS,
-                f"{total} invocations would be acted upon (descendants included), more than the engine's guardrail "
-                f"maxTargets ({rails.max_targets}); nothing was touched. Narrow the target.",
-            )
-        protected = names.selected(rails.protected_services or (), reached)
-        if protected:
-            return Refusal(
-                r.PROTECTED_SERVICE,
-                f"the engine protects {_listed(protected)}, which this would act upon (directly or as descendants); "
-                "nothing was touched. Exclude it under spec.target.not.",
-            )
-        outside = _outside(reached, rails, namespace_labels, caused)
-        if outside:
-            return Refusal(
-                r.SERVICE_NOT_ALLOWED,
-                f"the engine's guardrails do not let this namespace act upon {_listed(outside)}; nothing was touched. "
-                "Narrow spec.target.services.",
-            )
+        excess = _excess(reach, rails, namespace_labels, caused)
+        if excess is not None:
+            return Refusal(excess.reason, f"{excess.what}; nothing was touched. {excess.advice}")
+    return None
+
+
+def no_longer_allowed(
+    spec: ActionSpec, reach: Reach, rails: Guardrails, namespace_labels: Mapping[str, str]
+) -> str | None:
+    """Return why a run that is under way may not go on under ``rails``, or None."""
+    refused = check_specification(spec, [rails], namespace_labels)
+    if refused is not None:
+        return refused.message
+    excess = _excess(reach, rails, namespace_labels, caused_operations(spec))
+    return excess.what if excess is not None else None
+
+
+def _excess(
+    reach: Reach, rails: Guardrails, namespace_labels: Mapping[str, str], caused: frozenset[Operation]
+) -> _Excess | None:
+    if rails.max_targets is not None and reach.total > rails.max_targets:
+        return _Excess(
+            r.TOO_MANY_TARGETS,
+            f"{reach.total} invocations would be acted upon (descendants included), more than the engine's guardrail "
+            f"maxTargets ({rails.max_targets})",
+            "Narrow the target.",
+        )
+    protected = names.selected(rails.protected_services or (), reach.services)
+    if protected:
+        return _Excess(
+            r.PROTECTED_SERVICE,
+            f"the engine protects {_listed(protected)}, which this would act upon (directly or as descendants)",
+            "Exclude it under spec.target.not.",
+        )
+    outside = _outside(reach.services, rails, namespace_labels, caused)
+    if outside:
+        return _Excess(
+            r.SERVICE_NOT_ALLOWED,
+            f"the engine's guardrails do not let this namespace act upon {_listed(outside)}",
+            "Narrow spec.target.services.",
+        )
     return None
 
 
@@ -145,7 +183,7 @@ def _allowed(caused: frozenset[Operation], rails: Guardrails) -> Refusal | None:
         return None
     return Refusal(
         r.ACTION_NOT_ALLOWED,
-        f"the engine's guardrails do not allow {_listed(extra)} (an escalation is a Kill, expedite a Resume); allowed: "
+        f"the engine's guardrails do not allow {_listed(extra)} ({_CAUSES}); allowed: "
         f"{_listed(sorted(rails.allowed_actions)) or 'nothing'}.",
     )
 
@@ -157,8 +195,7 @@ def _approval(spec: ActionSpec, caused: frozenset[Operation], rails: Guardrails)
         return None
     return Refusal(
         r.APPROVAL_REQUIRED,
-        f"the engine's guardrails require an approved plan for {_listed(needed)} (an escalation is a Kill, expedite a "
-        "Resume): use spec.mode: Approve.",
+        f"the engine's guardrails require an approved plan for {_listed(needed)} ({_CAUSES}): use spec.mode: Approve.",
     )
 
 
@@ -200,13 +237,12 @@ def _namespace(caused: frozenset[Operation], rails: Guardrails, labels: Mapping[
         return None
     return Refusal(
         r.ACTION_NOT_ALLOWED,
-        f"the engine's guardrails do not let this namespace cause {_listed(sorted(caused))} (an escalation is a Kill, "
-        "expedite a Resume).",
+        f"the engine's guardrails do not let this namespace cause {_listed(sorted(caused))} ({_CAUSES}).",
     )
 
 
 def _outside(
-    reached: set[str], rails: Guardrails, labels: Mapping[str, str], caused: frozenset[Operation]
+    reached: Set[str], rails: Guardrails, labels: Mapping[str, str], caused: frozenset[Operation]
 ) -> list[str]:
     """Services that no entry for this namespace covers *together with* the operations: entries do not mix."""
     if rails.namespaces is None:

@@ -1,7 +1,8 @@
 """What each action is able to do, from how the engine really behaves.
 
 The statuses an action can apply to, those it applies to by default, and every operation that a specification can
-*cause*: an escalation is a Kill, ``expedite`` a Resume. Used by the planner, the guardrails and the target's freeze.
+*cause*: an escalation is a Kill, ``expedite`` a Resume, a move to another deployment a Pause. Used by the planner, the
+guardrails and the target's freeze.
 """
 
 from invocation_operator.api.v1alpha1.action import ActionSpec, ActionType
@@ -78,6 +79,8 @@ def caused_operations(spec: ActionSpec) -> frozenset[Operation]:
         caused.add(Operation.KILL)
     if spec.expedite:
         caused.add(Operation.RESUME)
+    if S.BACKING_OFF in wanted_statuses(spec) and pauses_first(spec, S.BACKING_OFF):
+        caused.add(Operation.PAUSE)
     return frozenset(caused)
 
 

@@ -107,6 +107,11 @@ class Lane:
         """
         return await self._budget._acquire(self, wanted)
 
+    def insist(self, count: int) -> None:
+        """Take permits above all limits: for what an earlier life has asked and is only looked at now."""
+        self.held += count
+        self._budget._held += count
+
     def room(self) -> int:
         """Return how many more this run may have in flight by its own limit."""
         return self.helping() if self.max_in_flight is None else self.max_in_flight - self.held

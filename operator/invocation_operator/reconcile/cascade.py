@@ -32,20 +32,21 @@ Calls = Mapping[str, Sequence[tuple[str, str]]]
 
 
 @dataclass(slots=True)
-class Reach:
-    """Descendants by service."""
+class Descendants:
+    """Descendants by service; ``truncated``: there are more, and no more than ``at_most``."""
 
     by_service: Counter[str] = field(default_factory=Counter)
     truncated: bool = False
+    at_most: Counter[str] = field(default_factory=Counter)
 
 
-async def descendants(client: EngineClient, roots: PlannedSet, *, awaited_only: bool) -> Reach:
+async def descendants(client: EngineClient, roots: PlannedSet, *, awaited_only: bool) -> Descendants:
     """Return the living descendants of ``roots`` that are not themselves among them.
 
     ``awaited_only`` follows awaited calls alone. One query for each generation: only what descends is kept, however
     many calls there are. Raises the engine client's errors.
     """
-    reach = Reach()
+    reach = Descendants()
     seen: set[str] = set()
     is_parent: Callable[[str], bool] = partial(_is_among, roots)
     few = [root.id for root in roots] if len(roots) <= PARENTS else None
@@ -60,6 +61,7 @@ async def descendants(client: EngineClient, roots: PlannedSet, *, awaited_only: 
                 born.add(child)
                 reach.by_service[service] += 1
         if not born or cut:
+            reach.at_most = await _every_child(client) if reach.truncated else reach.by_service
             return reach
         is_parent, few = born.__contains__, list(born) if len(born) <= PARENTS else None
 
@@ -93,6 +95,16 @@ async def _calls(
                 service = sys.intern(row.get("target_service_name", ""))
                 children[row["invoked_by_id"]].append((row["id"], service))
     return children, looked > CALLS
+
+
+async def _every_child(client: EngineClient) -> Counter[str]:
+    """Every living call of the engine by service: no set has more descendants than that."""
+    rows = await client.rows(
+        "select target_service_name as service, count(*) as n from sys_invocation "
+        "where invoked_by_id is not null and status <> 'completed' group by target_service_name"
+    )
+    with reading("descendants"):
+        return Counter({str(row.get("service") or ""): int(row["n"]) for row in rows})
 
 
 async def _sent_one_way(client: EngineClient, parents: Sequence[str]) -> set[str]:

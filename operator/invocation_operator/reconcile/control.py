@@ -1,7 +1,8 @@
 """What can stop a run between two operations, looked at before each of them.
 
-A person sets ``suspend``, deletes the object, pulls the engine's kill switch; time runs out; too much fails; another
-process holds the run. Everything is read from what the watches last said, so a stop takes effect at once.
+A person sets ``suspend``, deletes the object, pulls the engine's kill switch, tightens its guardrails; time runs out;
+too much fails; another process holds the run. Everything is read from what the watches last said, so a stop takes
+effect at once.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,11 +25,17 @@ class Stop(StrEnum):
     ENGINE_CHANGED = "EngineChanged"
     SHUTDOWN = "OperatorStopping"
     HOLD_LOST = "HoldLost"
+    GUARDRAIL_TIGHTENED = "GuardrailTightened"
 
     @property
     def passes(self) -> bool:
         """Whether the run goes on when the reason is gone."""
         return self in (Stop.SUSPENDED, Stop.ENGINE_SUSPENDED)
+
+    @property
+    def lets_settle(self) -> bool:
+        """Whether what was asked is looked at until it has an outcome, and not only once more."""
+        return self in (Stop.TOO_MANY_FAILURES, Stop.GUARDRAIL_TIGHTENED)
 
 
 @dataclass(slots=True)
@@ -41,12 +48,16 @@ class Control:
     """The part of the object's specification, as it is now, that holds ``suspend`` and ``limits`` of this run."""
     engine_suspended: Callable[[], bool]
     engine_replaced: Callable[[], bool]
+    not_allowed: Callable[[], str | None]
+    """What guardrails do not allow any more, and whose they are."""
     holds: Callable[[], bool]
     shutting_down: Callable[[], bool]
     deadline: float | None
     now: Callable[[], float]
     final: Stop | None = None
-    """Set from within the run: too many failures, an unhealthy wave, another engine."""
+    """Set from within the run: too many failures, an unhealthy wave, another engine, a guardrail."""
+    detail: str | None = None
+    """What people are told beside ``final``."""
 
     def stop(self) -> Stop | None:
         """Return why nothing more may be asked now, or None."""
@@ -58,6 +69,8 @@ class Control:
             self.final = Stop.ENGINE_CHANGED
         if self.final is Stop.ENGINE_CHANGED:
             return self.final
+        if self.final is None and (detail := self.not_allowed()) is not None:
+            self.final, self.detail = Stop.GUARDRAIL_TIGHTENED, detail
         if self.deadline is not None and self.now() >= self.deadline:
             return Stop.TIMED_OUT
         if self.final is not None:

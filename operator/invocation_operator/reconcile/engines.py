@@ -9,12 +9,13 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from weakref import WeakValueDictionary
 
 from pydantic import ValidationError
 
 from invocation_operator.api.v1alpha1.base import EngineIdentity, EngineRef
-from invocation_operator.api.v1alpha1.engine import EngineSpec
+from invocation_operator.api.v1alpha1.engine import EngineSpec, Guardrails
 from invocation_operator.cluster.client import KubeClient, Object
 from invocation_operator.cluster.errors import ClusterError, Forbidden, ObjectNotFound
 from invocation_operator.cluster.resources import ENGINES, NAMESPACES
@@ -78,6 +79,8 @@ class Engines:
         # A budget lives for as long as a station or a run uses it.
         self._budgets: WeakValueDictionary[str, Budget] = WeakValueDictionary()
         self._former: dict[EngineClient | Transport, asyncio.Task[None]] = {}
+        self.revision = 0
+        """Grows whenever what is known of any RestateEngine changes, or where it leads to."""
 
     # What the watch says.
 
@@ -106,11 +109,14 @@ class Engines:
         self._versions[key] = version
         before = self._specs.get(key)
         self._take_in(key, obj, deleted=deleted)
-        return self._specs.get(key) != before
+        changed = self._specs.get(key) != before
+        self.revision += changed
+        return changed
 
     def _take_in(self, key: Key, obj: Object, *, deleted: bool) -> None:
         if deleted:
             if self._uids.get(key) == obj["metadata"]["uid"]:
+                self.revision += 1
                 for known in (self._specs, self._uids):
                     known.pop(key, None)
                 self._lead(key, None)
@@ -140,6 +146,7 @@ class Engines:
     def _lead(self, key: Key, address: str | None) -> None:
         """Take in where a RestateEngine leads to; None: nowhere, as far as is known."""
         before = self._addresses.pop(key, None)
+        self.revision += before != address
         if address is not None:
             self._addresses[key] = address
             self._tighten(address)
@@ -170,6 +177,12 @@ class Engines:
         """Return the RestateEngines that lead to ``address`` and whose kill switch is on."""
         return sorted("/".join(key) for key in self._leading_to(address) if self._specs[key].suspend)
 
+    def guardrails_at(self, address: str) -> list[tuple[str, Guardrails]]:
+        """Return the guardrails of every RestateEngine that leads to ``address``, by its ``namespace/name``."""
+        return sorted(
+            (("/".join(key), self._specs[key].guardrails) for key in self._leading_to(address)), key=itemgetter(0)
+        )
+
     # What the reconcilers ask.
 
     async def locate(self, ref: EngineRef | None, namespace: str) -> Located:
@@ -195,7 +208,7 @@ class Engines:
             )
         labels: Mapping[str, str] | None = None
         if spec.allowed_namespaces.selector is not None or spec.guardrails.namespaces is not None:
-            labels = await self._labels(namespace)
+            labels = await self.labels_of(namespace)
         if not may_refer(spec, engine_namespace, namespace, labels or {}):
             raise Waiting(
                 "EngineNotAllowed",
@@ -230,7 +243,7 @@ class Engines:
         rails, labels = [located.spec.guardrails, *others], located.namespace_labels
         if labels is None and any(rail.namespaces is not None for rail in rails):
             try:
-                labels = await self._labels(located.referrer)
+                labels = await self.labels_of(located.referrer)
             except Forbidden as error:
                 raise forbidden(error) from error
         return Resolved(identity, located.spec, station, probe, rails, labels or {})
@@ -247,6 +260,12 @@ class Engines:
         spec = self._specs.get(resolved.key)
         if spec is not None and not self.replaced(resolved):
             await self._connected(resolved.key, spec)
+
+    async def labels_of(self, namespace: str) -> Mapping[str, str]:
+        """Return a namespace's labels. Raises the errors of ``cluster.errors``."""
+        found = await self._client.get(NAMESPACES, None, namespace)
+        labels: Mapping[str, str] = found["metadata"].get("labels") or {}
+        return labels
 
     async def require_caught_up(self, station: Station) -> None:
         """Make sure that what the engine shows is not of before its last restart. A crowd asks once.
@@ -338,11 +357,6 @@ class Engines:
             )
         )
         raise Waiting("EngineNotFound", f"there is no {named}; create it.")
-
-    async def _labels(self, namespace: str) -> Mapping[str, str]:
-        found = await self._client.get(NAMESPACES, None, namespace)
-        labels: Mapping[str, str] = found["metadata"].get("labels") or {}
-        return labels
 
     async def _connected(self, key: Key, spec: EngineSpec) -> Station:
         """Return the station of a RestateEngine with the credentials as they are now. Raises ``Waiting``."""

@@ -11,18 +11,18 @@ kind that acts on invocations uses the same one. What it guarantees:
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from invocation_operator.api.v1alpha1.action import Outcome, Result
+from invocation_operator.api.v1alpha1.action import Outcome
 from invocation_operator.engine import errors
 from invocation_operator.engine.client import EngineClient
 from invocation_operator.plan.ledger import BAD
 from invocation_operator.plan.operation.base import Ask, Decision, Item, Seen, Settled, Verb
 from invocation_operator.reconcile.budget import Lane
 from invocation_operator.reconcile.control import Control, Stop
-from invocation_operator.reconcile.flight import Batches, Call, Flight
+from invocation_operator.reconcile.flight import Batches, Call, Flight, cancel_all, never_sent
 from invocation_operator.reconcile.look import Looker
 from invocation_operator.reconcile.outage import Outage
 from invocation_operator.reconcile.run import Intent, Run
@@ -83,6 +83,8 @@ class Executor:
     _failure: BaseException | None = None
     _earlier: frozenset[int] = frozenset()
     """Open intents of an earlier life."""
+    _launching: int | None = None
+    """The first of those that are intended and not in flight yet."""
     _bad: int = 0
 
     def __post_init__(self) -> None:
@@ -130,6 +132,9 @@ class Executor:
 
         Returns that stop, or None when all is settled, and well where it is looked at. Raises ``HoldLost``.
         """
+        if self.run.recovered:
+            self._earlier = frozenset(self.run.ledger.intended())
+            self._launching = 0
         feeder = asyncio.create_task(self._feed())
         feeder.add_done_callback(lambda _: self._wake.set())
         ringer = asyncio.create_task(self._ring())
@@ -137,9 +142,10 @@ class Executor:
             stop = await self._pump(feeder)
             if stop is None and not self.run.complete:
                 raise AssertionError("a run must not end while planned invocations have no outcome")
-            return None if self.run.complete and stop not in (Stop.TIMED_OUT, Stop.ENGINE_CHANGED) else stop
+            told = stop in (Stop.TIMED_OUT, Stop.ENGINE_CHANGED) or (stop is Stop.GUARDRAIL_TIGHTENED and self._bad > 0)
+            return None if self.run.complete and not told else stop
         finally:
-            await _cancel([feeder, ringer, *self._tasks])
+            await cancel_all([feeder, ringer, *self._tasks])
             for flight in self._flights.values():
                 self._unclaim(flight.item)
             self.lane.close()
@@ -150,16 +156,20 @@ class Executor:
         waiting = any(not f.item.asks and not f.item.lost for f in self._flights.values())
         return not waiting and not self.run.ledger.untouched
 
+    def note_asked(self) -> None:
+        """Take in since when what is in flight was asked; called before each write of the record."""
+        self.run.note_asked({i: f.item.asks > 0 for i, f in self._flights.items()}, self._launching, self.clock.now())
+
     # Feeding: permits, intent, and then into flight.
 
     async def _feed(self) -> None:
         run = self.run
         if run.recovered:
             self._take_limits()
-            self._earlier = frozenset(run.ledger.intended())
             for index in sorted(self._earlier):
                 await self.lane.acquire(1)
                 self._launch(index, lost=True)
+            self._launching = None
         while not run.complete and self.control.final is None:
             if run.ledger.next_untouched(0) < run.reach:
                 await self._feed_some()
@@ -176,20 +186,16 @@ class Executor:
         first = run.ledger.next_untouched(0)
         last = first + run.ledger.untouched_run(first, min(granted, run.reach - first))
         self.lane.release(granted - (last - first))
+        self._launching = first
         run.ledger.intend(first, last)
         if last > run.committed:
             await self.intent.commit()
         for index in range(first, last):
             self._launch(index, lost=False)
+        self._launching = None
 
     def _launch(self, index: int, *, lost: bool) -> None:
-        now = self.clock.now()
-        # A lost call was intended at some time after the run's start, and may have been sent until a moment ago: the
-        # earliest time finds its traces, the latest one lets it arrive.
-        intended = self.clock.engine_time(0.0 if lost else now)
-        item = Item(index, self.run.targets[index], intended_time=intended, lost=lost)
-        item.first_asked_at = item.asked_at = now
-        self._flights[index] = Flight(item)
+        self._flights[index] = Flight(self.run.item(index, self.clock, lost=lost))
         self._wake.set()
 
     async def _room(self, most: int) -> int:
@@ -250,20 +256,28 @@ class Executor:
             if stop is not None and not stop.passes:
                 if final is None:
                     stopped_at = now
-                    await _cancel([feeder])
+                    await cancel_all([feeder])
+                    self._recall(stop)
                 # Once stopped it stays so, for the gravest reason that was seen.
-                final = stop if final is None or stop is Stop.HOLD_LOST or final is Stop.TOO_MANY_FAILURES else final
+                final = stop if final is None or stop is Stop.HOLD_LOST or final.lets_settle else final
             if stop is not None:
                 # After the last wait above: what gave up its turn meanwhile must not pass for asked.
                 self._drop_unasked()
             if final is not None and self._wound_down(final, now - stopped_at):
                 await self._last_look(final)
-                self._tidy(final)
+                self.run.tidy(self._earlier, self._flights if final in (Stop.SHUTDOWN, Stop.HOLD_LOST) else None)
                 return final
             if final is None and feeder.done() and not self._flights:
                 return None
             self._dispatch(now)
             await self._pause(now)
+
+    def _recall(self, stop: Stop) -> None:
+        """What an earlier life may have asked is looked at before the end, also when the stop came first."""
+        for index in () if stop in (Stop.SHUTDOWN, Stop.HOLD_LOST) else sorted(self._earlier):
+            if index not in self._flights and self.run.ledger.outcome(index) is None:
+                self.lane.insist(1)
+                self._launch(index, lost=True)
 
     def _drop_unasked(self) -> None:
         """Nothing was sent for these. They give their permits back, and begin anew if the run goes on."""
@@ -273,24 +287,10 @@ class Executor:
                 self.run.committed = 0
                 self._land(index)
 
-    def _tidy(self, stop: Stop) -> None:
-        """Intents that never came into flight: of this life nothing was sent, of an earlier one nobody knows."""
-        if stop in (Stop.SHUTDOWN, Stop.HOLD_LOST):
-            earlier = self._earlier
-            for index in self.run.ledger.intended():
-                if index not in self._flights and index not in earlier:
-                    self.run.ledger.release(index)
-            return
-        for index in self.run.ledger.intended():
-            if index in self._earlier:
-                self.run.ledger.settle(index, Outcome.AMBIGUOUS)
-            else:
-                self.run.ledger.release(index)
-
     def _wound_down(self, stop: Stop, since: float) -> bool:
         if any(flight.busy for flight in self._flights.values()):
             return False
-        if stop is Stop.TOO_MANY_FAILURES:
+        if stop.lets_settle:
             return not self._flights
         unfinished = any(self.run.operation.inseparable(f.item) for f in self._flights.values())
         return not unfinished or stop is Stop.HOLD_LOST or since >= FINISH_SECONDS
@@ -370,8 +370,12 @@ class Executor:
             decision = self._claimed(flight.item, self._decide(flight.item, view))
             if isinstance(decision, Settled):
                 self._settle(flight, decision)
+            elif isinstance(decision, Ask) and self._denied(flight, decision, view):
+                continue
             elif isinstance(decision, Ask) and asking and len(asks) < most:
-                asks.append(Call(flight, decision, view))
+                if anew := never_sent(flight.item, decision, view):
+                    self.run.asked.forget(flight.item.index)
+                asks.append(Call(flight, decision, view, anew=anew))
             else:
                 self._later(flight)
         await asyncio.gather(*(self.sender.send(calls) for calls in self.sender.grouped(asks)))
@@ -399,6 +403,19 @@ class Executor:
             return Settled(Outcome.SKIPPED, "CancelPending")
         return decision
 
+    def _denied(self, flight: Flight, ask: Ask, seen: Seen) -> bool:
+        """End what an earlier life meant to ask, seems not to have asked, and must not be asked any more."""
+        item, stop = flight.item, self.control.final
+        meant = item.lost and not item.asks and not seen.cancelled and not self.run.operation.inseparable(item)
+        if stop is None or not stop.lets_settle or not meant:
+            return False
+        if never_sent(item, ask, seen):
+            self.run.ledger.release(item.index)
+            self._land(item.index)
+        else:
+            self._settle(flight, Settled(Outcome.AMBIGUOUS, stop.value))
+        return True
+
     def _unclaim(self, item: Item) -> None:
         if self.cancelling.get(item.planned.id) is self:
             del self.cancelling[item.planned.id]
@@ -416,20 +433,8 @@ class Executor:
         flight.pace = min(flight.pace * LOOK_GROWTH, LOOK_LIMIT_SECONDS)
 
     def _settle(self, flight: Flight, settled: Settled) -> None:
-        item = flight.item
-        self.run.ledger.settle(item.index, settled.outcome)
-        self.run.findings.add(
-            item.index,
-            Result(
-                id=item.planned.id,
-                target=item.planned.label,
-                outcome=settled.outcome,
-                reason=settled.reason,
-                new_id=settled.new_id,
-                error=settled.error[:256] if settled.error else None,
-            ),
-        )
-        self._land(item.index)
+        self.run.settle(flight.item, settled)
+        self._land(flight.item.index)
         if settled.outcome in BAD:
             self._bad += 1
             if self.run.max_failures is not None and self._bad > self.run.max_failures:
@@ -442,9 +447,3 @@ class Executor:
         self.lane.release()
         self._wake.set()
         self._freed.set()
-
-
-async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
-    for task in (listed := list(tasks)):
-        task.cancel()
-    await asyncio.gather(*listed, return_exceptions=True)

@@ -1,10 +1,11 @@
 """What the executor has on its way: items between intent and outcome, and calls between decision and answer."""
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from invocation_operator.plan.operation.base import Ask, Item, Seen
+from invocation_operator.plan.operation.base import Ask, Item, Seen, Verb
 
 FIRST_LOOK_SECONDS = 0.008
 """The effect of most calls is there within some 20 ms."""
@@ -40,6 +41,8 @@ class Call:
     flight: Flight
     ask: Ask
     seen: Seen
+    anew: bool = False
+    """Whether an earlier life was thought to have asked it and had not: what counts from the call begins now."""
     _before: tuple[Any, ...] = ()
 
     def mark(self, now: float) -> None:
@@ -47,7 +50,7 @@ class Call:
         item = self.flight.item
         self._before = (item.asks, item.asked_at, item.first_asked_at, item.last, item.before)
         item.asked_at = now
-        if not item.asks and not item.lost:
+        if not item.asks and (self.anew or not item.lost):
             item.first_asked_at = now
         item.asks += 1
         item.last = self.ask
@@ -69,6 +72,11 @@ class Call:
         self.flight.pace = FIRST_LOOK_SECONDS
 
 
+def never_sent(item: Item, ask: Ask, seen: Seen) -> bool:
+    """Whether a cancel that an earlier life meant to send left no trace, so that this is the first one."""
+    return item.lost and not item.asks and ask.verb is Verb.CANCEL and not seen.cancelled
+
+
 @dataclass(slots=True)
 class Batches:
     """Whether the engine's batch endpoints may be used; shared by all runs on an engine."""
@@ -79,3 +87,10 @@ class Batches:
     def give_up(self) -> None:
         """Something was not as it was."""
         self.usable = False
+
+
+async def cancel_all(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel tasks and wait until they have ended."""
+    for task in (listed := list(tasks)):
+        task.cancel()
+    await asyncio.gather(*listed, return_exceptions=True)

@@ -6,15 +6,16 @@ Between the executor, which calls ``commit``, and ``cluster.records``, which hol
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import stamina
 
 from invocation_operator.api.v1alpha1.action import ActionProgress, Phase, Result, RolloutStatus
-from invocation_operator.api.v1alpha1.record import RecordStatus
+from invocation_operator.api.v1alpha1.record import AskMark, RecordStatus
 from invocation_operator.cluster.errors import ClusterError, ClusterUnavailable
 from invocation_operator.cluster.records import Hold, HoldLost
+from invocation_operator.plan.asked import AskTimes
 from invocation_operator.plan.ledger import Ledger
 from invocation_operator.plan.report import Findings, progress
 from invocation_operator.plan.rollout import Waves
@@ -49,6 +50,9 @@ class Journal:
     named: list[Result]
     clock: RunClock
     waves: Waves | None = None
+    asked: AskTimes = field(default_factory=AskTimes)
+    before_write: Callable[[], None] = lambda: None
+    """Brings ``asked`` up to date; set by who has things in flight."""
 
     def progress(self) -> ActionProgress:
         """Return the counts as they are now."""
@@ -81,7 +85,10 @@ class Journal:
                 await self.hold.commit(compose, release=release)
 
     def _status(self, phase: Phase, message: str | None, at: datetime | None) -> RecordStatus:
+        self.before_write()
+        marks = [AskMark(below=below, time=self.clock.engine_time(seconds)) for below, seconds in self.asked.marks]
         return RecordStatus(
+            asked=marks or None if at is None else None,
             phase=phase,
             ledger=self.ledger.encode(),
             intent_time=self.clock.engine_time(self.clock.now()),

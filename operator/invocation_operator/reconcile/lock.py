@@ -28,6 +28,7 @@ from invocation_operator.cluster.records import Record, RecordStore
 from invocation_operator.engine.models import EngineIdentity as EngineSeen
 from invocation_operator.plan import identity
 from invocation_operator.plan.build import Plan
+from invocation_operator.plan.guardrails import Reach
 from invocation_operator.plan.ledger import Ledger
 from invocation_operator.plan.report import Findings
 from invocation_operator.plan.rollout import first_end
@@ -43,6 +44,9 @@ from invocation_operator.reconcile.takeover import Leases
 SOURCE_LABELS = ("ops.restate.dev/source-namespace", "ops.restate.dev/source-name")
 DEPLOYMENTS = 64
 """Deployments that a record keeps."""
+
+SERVICES = 1000
+"""Services that a record keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +137,7 @@ class Lock:
                 statement=planning.statement[:65536],
                 targets=encode(plan.targets) if inline else None,
                 chunks=chunks,
+                services=sorted({name[:256] for name in planning.reach.services})[:SERVICES] or None,
                 named=plan.named or None,
                 first_batch=first_batch,
             ),
@@ -152,6 +157,7 @@ class Lock:
             engine_now=engine_now,
             ledger=Ledger(plan.total),
             findings=_findings(hold.record, resolved),
+            reach=planning.reach,
             committed=first_batch,
             recovered=False,
         )
@@ -189,6 +195,7 @@ class Lock:
             engine_now=engine_now,
             ledger=_ledger(record, len(targets)),
             findings=findings,
+            reach=_reach(record),
             committed=0,
             recovered=True,
         )
@@ -256,6 +263,16 @@ def _ledger(record: Record, size: int) -> Ledger:
         return Ledger.decode(record.status.ledger, size)
     except ValueError as error:
         raise DamagedSet(str(error)) from error
+
+
+def _reach(record: Record) -> Reach:
+    """Return what guardrails count of a run that is taken over."""
+    summary = record.spec.plan.summary
+    cascade = summary.cascade
+    shown = [*(summary.by_service or ()), *(cascade.by_service or () if cascade else ())]
+    # Records of earlier versions keep no more than what is shown.
+    services = frozenset(record.spec.plan.services or (count.name for count in shown))
+    return Reach(record.spec.plan.total + (cascade.total if cascade else 0), services)
 
 
 def _findings(record: Record, resolved: Resolved) -> Findings:

@@ -16,6 +16,7 @@ from invocation_operator.plan.refusal import Refusal
 from invocation_operator.plan.rollout import Waves
 from invocation_operator.reconcile.board import AGAIN
 from invocation_operator.reconcile.control import Stop
+from invocation_operator.reconcile.waiting import Waiting
 
 CAUSE = "Find out why and correct it first."
 
@@ -35,6 +36,7 @@ STOPS = {
     Stop.TOO_MANY_FAILURES: "more failed than spec.limits.maxFailures allows",
     Stop.ENGINE_CHANGED: "the engine changed in mid-run: another RestateEngine or another cluster answers now",
     Stop.DELETED: "the object was deleted in mid-run",
+    Stop.GUARDRAIL_TIGHTENED: "the engine's guardrails do not allow this run any more",
 }
 
 
@@ -141,7 +143,13 @@ def started(total: int, *, recovered: bool) -> str:
 
 
 def running(
-    counted: ActionProgress, *, verifying: bool, stop: Stop | None, outage: str | None, waves: Waves | None = None
+    counted: ActionProgress,
+    *,
+    verifying: bool,
+    stop: Stop | None,
+    outage: Waiting | None,
+    waves: Waves | None = None,
+    detail: str | None = None,
 ) -> Turn:
     """A run under way, or held up."""
     numbers = f"{counted.summary} done{f' ({report.sentence(counted)})' if counted.done else ''}."
@@ -151,8 +159,10 @@ def running(
         return Turn(Phase.SUSPENDED, "Suspended", f"{numbers} Goes on when spec.suspend is false.")
     if stop is Stop.ENGINE_SUSPENDED:
         return Turn(Phase.SUSPENDED, "EngineSuspended", f"{numbers} The engine's kill switch (spec.suspend) is on.")
+    if stop is not None and stop.lets_settle:
+        return Turn(Phase.VERIFYING, stop.value, f"{numbers} Nothing more is asked: {_told(stop, detail)}.")
     if outage is not None:
-        return Turn(Phase.RUNNING, "EngineUnreachable", f"{numbers} Waiting for the engine: {outage}")
+        return Turn(Phase.RUNNING, outage.reason, f"{numbers} Waiting: {outage.message}")
     if waves is not None and waves.soak_until is not None:
         return Turn(Phase.RUNNING, "Soaking", numbers)
     if verifying:
@@ -165,10 +175,11 @@ def ended(
     stop: Stop | None,
     planned_total: int,
     *,
+    detail: str | None = None,
     again: str = AGAIN,
     waves: Waves | None = None,
 ) -> Turn:
-    """A run has ended, or was stopped for good. ``again`` says how it is done again."""
+    """A run has ended, or was stopped for good. ``detail`` is told beside the stop, ``again`` how it is done again."""
     sentence = report.sentence(counted)
     if stop is Stop.UNHEALTHY and waves is not None:
         left = counted.total - counted.done
@@ -176,7 +187,7 @@ def ended(
         return Turn(Phase.STOPPED, stop.value, message)
     if stop is not None:
         left = counted.total - counted.done
-        message = f"{STOPS[stop]}; {sentence}; {left} not touched. {again}"
+        message = f"{_told(stop, detail)}; {sentence}; {left} not touched. {again}"
         return Turn(Phase.STOPPED, stop.value, message)
     phase = report.final_phase(counted)
     if phase is Phase.SUCCEEDED:
@@ -187,6 +198,10 @@ def ended(
         return Turn(phase, "Succeeded", f"{sentence}.")
     hint = "See status.results for what needs attention."
     return Turn(phase, phase.value, f"{sentence}. {hint} {again}")
+
+
+def _told(stop: Stop, detail: str | None) -> str:
+    return f"{STOPS[stop]} ({detail.rstrip('.')})" if detail else STOPS[stop]
 
 
 def already_executed(record: Record) -> Turn:

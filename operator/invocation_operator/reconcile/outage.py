@@ -9,7 +9,6 @@ import random
 from dataclasses import dataclass
 
 from invocation_operator.engine import errors
-from invocation_operator.reconcile.waiting import told
 
 FIRST_SECONDS = 0.5
 LIMIT_SECONDS = 15.0
@@ -19,10 +18,9 @@ ASKED_FOR_SECONDS = 60.0
 
 @dataclass(slots=True)
 class Outage:
-    """State of one run's view of its engine. ``redact``: the engine's own words, which may quote keys, are not told."""
+    """State of one run's view of its engine."""
 
-    redact: bool = False
-    message: str | None = None
+    error: errors.EngineError | None = None
     """What went wrong last; None while the engine answers."""
     until: float = 0.0
     """When it is tried again, in seconds on the run's clock."""
@@ -45,7 +43,7 @@ class Outage:
         pause = max(asked_for or 0.0, self._seconds * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, nothing secret
         self.until = now + min(pause, ASKED_FOR_SECONDS)
         self._seconds = min(self._seconds * 2, LIMIT_SECONDS)
-        self.message = told(error, redact=self.redact)
+        self.error = error
 
     def looked(self) -> None:
         """The engine answered a look."""
@@ -58,7 +56,7 @@ class Outage:
 
     def room(self, now: float) -> int | None:
         """Return how many calls may be sent now; None: as many as there are."""
-        if self.message is None:
+        if self.error is None:
             return None
         return 1 if self._calls and not self._trying and now >= self.until else 0
 
@@ -71,5 +69,5 @@ class Outage:
         return min(room, wanted)
 
     def _over(self) -> None:
-        self.message, self.until, self._seconds = None, 0.0, FIRST_SECONDS
+        self.error, self.until, self._seconds = None, 0.0, FIRST_SECONDS
         self._calls = self._trying = False

@@ -19,7 +19,7 @@ from invocation_operator.engine.rows import Row
 from invocation_operator.plan import identity
 from invocation_operator.plan import refusal as r
 from invocation_operator.plan.build import Plan, PlanBuilder, counts, every_leaf
-from invocation_operator.plan.guardrails import check_plan, check_share
+from invocation_operator.plan.guardrails import Reach, check_plan, check_share
 from invocation_operator.plan.operations import (
     CAN_BE_WATCHED,
     POSSIBLE,
@@ -30,7 +30,7 @@ from invocation_operator.plan.operations import (
 )
 from invocation_operator.plan.refusal import Refusal
 from invocation_operator.plan.targets import PlannedSet
-from invocation_operator.reconcile.cascade import descendants
+from invocation_operator.reconcile.cascade import Descendants, descendants
 from invocation_operator.reconcile.station import Resolved
 from invocation_operator.target.freeze import FrozenTarget, freeze
 from invocation_operator.target.narrow import problems
@@ -61,7 +61,8 @@ class Planning:
 
     plan: Plan
     statement: str
-    cascade_services: frozenset[str]
+    reach: Reach
+    """What guardrails count of it."""
 
 
 def check_target(spec: ActionSpec) -> Refusal | None:
@@ -114,23 +115,37 @@ async def make_plan(
         return Refusal(r.UNSUPPORTED_FILTER, str(error))
     if cut or len(builder.targets) > spec.limits.max_targets:
         return await _too_many(client, frozen, spec, scopes=scopes)
-    cascade, reached = await _cascade(client, spec, builder)
+    cascade, descending = await _cascade(client, spec, builder)
     plan = builder.finish(time=now, excluded_by_status=excluded, cascade=cascade, services=services)
-    refused = check_plan(
-        plan.by_service,
-        reached,
-        plan.reach,
-        spec.limits.max_targets,
-        resolved.guardrails,
-        resolved.namespace_labels,
-        caused_operations(spec),
-    )
-    if refused is None:
-        refused = await _share(client, spec, plan, reached)
+    reach, refused = await _check(client, spec, resolved, plan, descending.by_service)
+    if refused is None and descending.truncated:
+        reach, refused = await _check(client, spec, resolved, plan, descending.at_most)
+        if refused is not None:
+            refused = _uncounted(refused, descending)
     if refused is not None:
         return refused
     digest = await hash_of(resolved.identity, spec, plan.targets)
-    return Planning(replace(plan, hash=digest), statement, frozenset(reached))
+    return Planning(replace(plan, hash=digest), statement, reach)
+
+
+async def _check(
+    client: EngineClient, spec: ActionSpec, resolved: Resolved, plan: Plan, descending: Counter[str]
+) -> tuple[Reach, Refusal | None]:
+    """Return what the plan reaches with these descendants, and why it may not."""
+    reach = Reach(plan.total + descending.total(), frozenset(plan.by_service) | frozenset(descending))
+    refused = check_plan(
+        reach, spec.limits.max_targets, resolved.guardrails, resolved.namespace_labels, caused_operations(spec)
+    )
+    return reach, refused or await _share(client, spec, plan, descending)
+
+
+def _uncounted(refused: Refusal, descending: Descendants) -> Refusal:
+    """Where counting was cut short, every call that lives on the engine may be a descendant: then nothing is risked."""
+    return Refusal(
+        r.TOO_MANY_DESCENDANTS,
+        f"there are more descendants than the {descending.by_service.total()} that were counted. If all "
+        f"{descending.at_most.total()} calls that live on the engine were among them: {refused.message}",
+    )
 
 
 async def _share(client: EngineClient, spec: ActionSpec, plan: Plan, descending: Counter[str]) -> Refusal | None:
@@ -138,12 +153,6 @@ async def _share(client: EngineClient, spec: ActionSpec, plan: Plan, descending:
     most = spec.limits.max_percent_of_service
     if most is None or not plan.reach:
         return None
-    if plan.cascade is not None and plan.cascade.truncated:
-        return Refusal(
-            r.TOO_MUCH_OF_SERVICE,
-            "there are more descendants than are counted, so that spec.limits.maxPercentOfService cannot be judged; "
-            "nothing was touched. Narrow the target.",
-        )
     reached = Counter(plan.by_service) + descending
     rows = await client.rows(count_by_service(reached, countable_statuses(spec)))
     with errors.reading("counts"):
@@ -298,9 +307,9 @@ async def _too_many(client: EngineClient, frozen: FrozenTarget, spec: ActionSpec
     )
 
 
-async def _cascade(client: EngineClient, spec: ActionSpec, builder: PlanBuilder) -> tuple[Cascade | None, Counter[str]]:
+async def _cascade(client: EngineClient, spec: ActionSpec, builder: PlanBuilder) -> tuple[Cascade | None, Descendants]:
     if spec.action not in REACHES_DESCENDANTS or not builder.targets:
-        return None, Counter()
+        return None, Descendants()
     # An escalation kills, and a kill takes one-way calls with it.
     awaited_only = Operation.KILL not in caused_operations(spec)
     reach = await descendants(client, builder.targets, awaited_only=awaited_only)
@@ -309,4 +318,4 @@ async def _cascade(client: EngineClient, spec: ActionSpec, builder: PlanBuilder)
         by_service=counts(reach.by_service, SERVICES_SHOWN) or None,
         truncated=reach.truncated,
     )
-    return cascade, reach.by_service
+    return cascade, reach

@@ -3,15 +3,18 @@
 No resource is named here: every kind that acts on invocations makes one of these.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from invocation_operator.api.v1alpha1.action import Outcome, Result
+from invocation_operator.plan.asked import AskTimes
 from invocation_operator.plan.ledger import Ledger
-from invocation_operator.plan.operation.base import Operation
+from invocation_operator.plan.operation.base import Item, Operation, Settled
 from invocation_operator.plan.report import Findings
 from invocation_operator.plan.rollout import Waves
 from invocation_operator.plan.targets import Planned
+from invocation_operator.reconcile.runclock import RunClock
 
 
 class Intent(Protocol):
@@ -38,6 +41,9 @@ class Run:
     max_failures: int | None = None
     waves: Waves | None = None
     """In which steps it is carried out; None: in one, and what became of it is not looked at afterwards."""
+    asked: AskTimes = field(default_factory=AskTimes)
+    carried_seconds: float = 0.0
+    """How much of the time before a takeover counts, at most: see ``Timing.carried``."""
 
     @property
     def reach(self) -> int:
@@ -48,3 +54,48 @@ class Run:
     def complete(self) -> bool:
         """Whether every target has an outcome, and the last wave was looked at."""
         return self.ledger.settled == len(self.targets) and (self.waves is None or self.waves.over)
+
+    def item(self, index: int, clock: RunClock, *, lost: bool) -> Item:
+        """Return an invocation that is about to be asked, or, ``lost``, that an earlier life may have asked."""
+        now = clock.now()
+        # A lost call was intended at some time after the run's start, and may have been sent until a moment ago: the
+        # earliest time finds its traces, the latest one lets it arrive.
+        made = Item(index, self.targets[index], intended_time=clock.engine_time(0.0 if lost else now), lost=lost)
+        made.first_asked_at = made.asked_at = now
+        if lost and (asked := self.asked.asked_by(index)) is not None:
+            made.first_asked_at = max(min(asked, now), now - self.carried_seconds)
+        return made
+
+    def settle(self, item: Item, settled: Settled) -> None:
+        """Write down what became of an invocation."""
+        self.ledger.settle(item.index, settled.outcome)
+        self.findings.add(
+            item.index,
+            Result(
+                id=item.planned.id,
+                target=item.planned.label,
+                outcome=settled.outcome,
+                reason=settled.reason,
+                new_id=settled.new_id,
+                error=settled.error[:256] if settled.error else None,
+            ),
+        )
+
+    def tidy(self, earlier: Container[int], handed_over: Container[int] | None) -> None:
+        """Intents that never came into flight: of this life nothing was sent, of an earlier one nobody knows.
+
+        ``handed_over`` is what is in flight when somebody else goes on with it; None: nobody does.
+        """
+        for index in self.ledger.intended():
+            if index in earlier and handed_over is None:
+                self.ledger.settle(index, Outcome.AMBIGUOUS)
+            elif index not in earlier and index not in (handed_over or ()):
+                self.ledger.release(index)
+
+    def note_asked(self, in_flight: Mapping[int, bool], launching: int | None, now: float) -> None:
+        """Take in since when what is in flight was asked. ``in_flight`` tells of each whether this life has asked it,
+        ``launching`` is the first of those that are intended and not in flight yet.
+        """
+        unasked = [i for i, asked in in_flight.items() if not asked and self.asked.asked_by(i) is None]
+        below = min([*unasked, self.ledger.next_untouched(0), *([] if launching is None else [launching])])
+        self.asked.note(below, now, lowest_open=min(in_flight, default=below))

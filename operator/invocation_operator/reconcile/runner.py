@@ -21,13 +21,17 @@ from invocation_operator.cluster.events import EventRecorder
 from invocation_operator.cluster.records import Hold, HoldLost
 from invocation_operator.engine.models import EngineIdentity as EngineSeen
 from invocation_operator.observe import metrics
+from invocation_operator.plan.asked import AskTimes
+from invocation_operator.plan.guardrails import Reach
 from invocation_operator.plan.ledger import Ledger
 from invocation_operator.plan.operation import operation_for
+from invocation_operator.plan.operation.base import Timing
 from invocation_operator.plan.report import Findings
 from invocation_operator.plan.rollout import Waves, waves_of
 from invocation_operator.plan.targets import Planned
 from invocation_operator.reconcile import narrate
 from invocation_operator.reconcile.board import Bulletin
+from invocation_operator.reconcile.ceilings import Ceilings
 from invocation_operator.reconcile.cell import Cell
 from invocation_operator.reconcile.control import Control, Stop
 from invocation_operator.reconcile.engines import Engines
@@ -36,10 +40,10 @@ from invocation_operator.reconcile.execute import Executor
 from invocation_operator.reconcile.health import HealthLooker
 from invocation_operator.reconcile.journal import Journal
 from invocation_operator.reconcile.look import Looker
-from invocation_operator.reconcile.outage import Outage
 from invocation_operator.reconcile.run import Run
 from invocation_operator.reconcile.runclock import RunClock
 from invocation_operator.reconcile.station import Resolved
+from invocation_operator.reconcile.waiting import Waiting, unreachable
 from invocation_operator.values.duration import parse_duration
 
 log = structlog.get_logger(__name__)
@@ -61,6 +65,7 @@ class Task:
     engine_now: datetime
     ledger: Ledger
     findings: Findings
+    reach: Reach
     committed: int
     recovered: bool
 
@@ -95,11 +100,21 @@ class Runner:
         """Carry out ``task`` and close its books. Raises ``HoldLost`` when somebody else has the run."""
         run_clock = RunClock(task.started, task.engine_now, self.clock)
         waves = _waves(task)
-        journal = Journal(task.hold, task.ledger, task.findings, task.named, run_clock, waves)
-        control = self._control(cell, board, task, run_clock)
+        asked = AskTimes((mark.below, run_clock.seconds(mark.time)) for mark in task.hold.record.status.asked or ())
+        journal = Journal(task.hold, task.ledger, task.findings, task.named, run_clock, waves, asked)
         deployments = frozenset(task.hold.record.spec.deployments or ())
-        watch = EngineWatch(self.engines, task.resolved, control, EngineSeen(task.cluster_name, None, deployments))
         lost_after = self.call_timeout + LOST_MARGIN_SECONDS
+        record = task.hold.record.spec
+        ceilings = Ceilings(
+            self.engines,
+            task.resolved,
+            task.spec,
+            task.reach,
+            record.source.namespace,
+            approved=record.approval is not None,
+        )
+        control = self._control(cell, board, task, run_clock, ceilings)
+        watch = EngineWatch(self.engines, task.resolved, control, EngineSeen(task.cluster_name, None, deployments))
         operation = operation_for(task.spec, settle_lost_after=lost_after, latest=await _latest(task))
         executor = Executor(
             run=Run(
@@ -111,6 +126,8 @@ class Runner:
                 recovered=task.recovered,
                 max_failures=_max_failures(task.spec, len(task.targets)),
                 waves=waves,
+                asked=asked,
+                carried_seconds=Timing.of(task.spec, lost_after).carried,
             ),
             client=task.resolved.station.client,
             looker=Looker(task.resolved.station.client, scopes=task.resolved.probe.capabilities.scopes),
@@ -119,17 +136,18 @@ class Runner:
             control=control,
             clock=run_clock,
             confirm_engine=watch.confirm,
-            outage=Outage(redact=task.resolved.spec.redact_keys),
             looks=_looks(task, watch),
             batches=task.resolved.station.batches,
             cancelling=task.resolved.station.budget.cancelling,
             connections=task.resolved.station.connections,
         )
+        journal.before_write = executor.note_asked
         begun = asyncio.create_task(self._begin(board, task, journal))
         helpers = [
             asyncio.create_task(self._renew(journal)),
-            asyncio.create_task(self._tell(board, journal, executor, control)),
+            asyncio.create_task(self._tell(board, task, journal, executor, control)),
             asyncio.create_task(watch.run()),
+            asyncio.create_task(ceilings.learn()),
         ]
         try:
             stop = await executor.execute()
@@ -138,9 +156,9 @@ class Runner:
             for helper in (*helpers, begun):
                 helper.cancel()
             await asyncio.gather(*helpers, begun, return_exceptions=True)
-        await self._close(board, task, journal, stop)
+        await self._close(board, task, journal, stop, control.detail)
 
-    def _control(self, cell: Cell, board: Bulletin, task: Task, clock: RunClock) -> Control:
+    def _control(self, cell: Cell, board: Bulletin, task: Task, clock: RunClock, ceilings: Ceilings) -> Control:
         timeout = task.spec.timeout
         address = task.resolved.station.address
         return Control(
@@ -149,6 +167,7 @@ class Runner:
             knobs=board.knobs,
             engine_suspended=lambda: self.engines.suspended(address),
             engine_replaced=lambda: self.engines.replaced(task.resolved),
+            not_allowed=ceilings.broken,
             holds=lambda: task.hold.certain,
             shutting_down=self.shutting_down,
             deadline=parse_duration(timeout).total_seconds() if timeout else None,
@@ -191,7 +210,7 @@ class Runner:
             except ClusterError as error:
                 log.warning("could not renew the hold", record=journal.hold.record.name, error=str(error))
 
-    async def _tell(self, board: Bulletin, journal: Journal, executor: Executor, control: Control) -> None:
+    async def _tell(self, board: Bulletin, task: Task, journal: Journal, executor: Executor, control: Control) -> None:
         """Write progress, soon at first and less often in a long run; nothing when nothing changed.
 
         Nothing either once somebody else may hold the run: the status is theirs, and may tell its end already.
@@ -207,8 +226,9 @@ class Runner:
                 counted,
                 verifying=executor.all_asked,
                 stop=stop,
-                outage=executor.outage.message,
+                outage=_outage(task, executor),
                 waves=journal.waves,
+                detail=control.detail,
             )
             if stop is Stop.HOLD_LOST or told == (turn.phase, turn.message):
                 continue
@@ -226,7 +246,9 @@ class Runner:
             with contextlib.suppress(ClusterError):
                 await board.write(status)
 
-    async def _close(self, board: Bulletin, task: Task, journal: Journal, stop: Stop | None) -> None:
+    async def _close(
+        self, board: Bulletin, task: Task, journal: Journal, stop: Stop | None, detail: str | None
+    ) -> None:
         if stop is Stop.HOLD_LOST:
             raise HoldLost(task.hold.record.name)
         if stop is Stop.SHUTDOWN:
@@ -234,7 +256,7 @@ class Runner:
             log.info("run handed over", record=task.hold.record.name, **_numbers(journal))
             return
         counted = journal.progress()
-        turn = narrate.ended(counted, stop, len(task.targets), again=board.again, waves=journal.waves)
+        turn = narrate.ended(counted, stop, len(task.targets), detail=detail, again=board.again, waves=journal.waves)
         at = journal.clock.engine_time(journal.clock.now())
         await journal.finish(turn.phase, turn.message, at)
         metrics.run_ended(task.spec.action, turn.phase, journal.clock.now(), counted)
@@ -265,6 +287,14 @@ class Runner:
         record = task.hold.record
         with contextlib.suppress(ClusterError):
             await delete_chunks(self.client, record.namespace, record.chunk_prefix, record.spec.plan.chunks)
+
+
+def _outage(task: Task, executor: Executor) -> Waiting | None:
+    """Return what people are told of an engine that cannot be asked now: the same as before a run."""
+    error, resolved = executor.outage.error, task.resolved
+    if error is None:
+        return None
+    return unreachable(resolved.station.address, error, redact=resolved.spec.redact_keys)
 
 
 async def _latest(task: Task) -> dict[str, str] | None:

@@ -156,6 +156,10 @@ def test_statuses_of_one_branch_do_not_widen_another() -> None:
     assert [branch.statuses for branch in filled.any_of or ()] == [[S.BACKING_OFF], [S.PAUSED]]
 
 
+BACKING_OFF = {"services": ["checkout"], "statuses": ["BackingOff"]}
+IN_A_BRANCH = {"services": ["checkout"], "anyOf": [{"statuses": ["BackingOff"]}, {"handlers": ["a"]}]}
+
+
 @pytest.mark.parametrize(
     ("given_spec", "expected"),
     [
@@ -163,6 +167,13 @@ def test_statuses_of_one_branch_do_not_widen_another() -> None:
         (spec(escalation={"killAfter": "1m"}), {"Cancel", "Kill"}),
         (spec(expedite=True), {"Cancel", "Resume"}),
         (spec("PurgeJournal"), {"PurgeJournal"}),
+        # What backs off is paused on its way to another deployment.
+        (spec("Resume", target=BACKING_OFF, resume={"deployment": "Latest"}), {"Resume", "Pause"}),
+        (spec("Resume", target=BACKING_OFF, resume={"deployment": "dp_1"}), {"Resume", "Pause"}),
+        (spec("Resume", target=BACKING_OFF, resume={"deployment": "Keep"}), {"Resume"}),
+        (spec("Resume", target=BACKING_OFF), {"Resume"}),
+        (spec("Resume", target=IN_A_BRANCH, resume={"deployment": "Latest"}), {"Resume", "Pause"}),
+        (spec("Resume", resume={"deployment": "Latest"}), {"Resume"}),
     ],
 )
 def test_caused_operations_hold_what_an_option_would_do(given_spec: ActionSpec, expected: set[str]) -> None:

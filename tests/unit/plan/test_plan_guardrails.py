@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from invocation_operator.api.v1alpha1.action import ActionSpec
 from invocation_operator.api.v1alpha1.engine import Guardrails, Operation
 from invocation_operator.plan import names
-from invocation_operator.plan.guardrails import check_plan, check_share, check_specification
+from invocation_operator.plan.guardrails import Reach, check_plan, check_share, check_specification, no_longer_allowed
 
 TEAM = {"matchLabels": {"team": "shop"}}
 SHOP = {"team": "shop"}
@@ -90,8 +90,8 @@ def plan(
     labels: dict[str, str] | None = None,
     caused: frozenset[Operation] = frozenset({Operation.KILL}),
 ) -> str | None:
-    reach = len(services) + len(below)
-    refusal = check_plan(set(services), set(below), reach, most, guardrails, labels or SHOP, caused)
+    reach = Reach(len(services) + len(below), frozenset(services) | frozenset(below))
+    refusal = check_plan(reach, most, guardrails, labels or SHOP, caused)
     return refusal.reason if refusal else None
 
 
@@ -194,3 +194,26 @@ def test_share_of_each_service_stays_within_its_limit(
 def test_share_that_is_let_through_is_never_above_its_limit(reached: int, existing: int, most: int) -> None:
     let_through = check_share({"a": reached}, {"a": existing}, most) is None
     assert let_through == (min(reached, existing) * 100 <= most * existing)
+
+
+@pytest.mark.parametrize(
+    ("rails", "expected"),
+    [
+        ({}, None),
+        ({"maxTargets": 3, "allowedActions": ["Cancel", "Kill"]}, None),
+        ({"maxTargets": 2}, "3 invocations"),
+        ({"allowedActions": ["Cancel"]}, "Kill"),  # it would come later, by the escalation
+        ({"protectedServices": ["ca*"]}, "cart"),  # reached as a descendant
+        ({"namespaces": [{"selector": {}, "services": ["checkout"]}]}, "cart"),
+        ({"namespaces": [{"selector": {"matchLabels": {"team": "b"}}}]}, "no entry"),
+        ({"requireReasonFor": ["Kill"]}, "spec.reason"),
+    ],
+)
+def test_run_under_way_is_held_to_what_guardrails_say_now(rails: dict[str, Any], expected: str | None) -> None:
+    escalating = {"escalation": {"killAfter": "1m"}}
+    given = ActionSpec.model_validate({"action": "Cancel", "target": {"services": ["checkout"]}, **escalating})
+    reach = Reach(3, frozenset({"checkout", "cart"}))
+    told = no_longer_allowed(given, reach, Guardrails.model_validate(rails), {"team": "a"})
+    assert (told is None) == (expected is None)
+    assert (expected or "") in (told or "")
+    assert "nothing was touched" not in (told or ""), "it was"

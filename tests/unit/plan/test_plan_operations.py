@@ -417,6 +417,14 @@ ON_OLD = Seen(row(S.PAUSED, pinned_deployment_id="dp_old"))
         ),
         (
             "Resume",
+            {**MOVING, "target": {"statuses": ["Paused"]}},
+            item(S.PAUSED, Verb.RESUME, before=ON_OLD),
+            Seen(row(S.RUNNING, pinned_deployment_id="dp_old")),
+            IN_TIME,
+            None,  # somebody else set it going; a pause is not what was asked for
+        ),
+        (
+            "Resume",
             MOVING,
             item(S.PAUSED, Verb.RESUME, before=ON_OLD),
             Seen(row(S.RUNNING, pinned_deployment_id="dp_newer")),
@@ -667,6 +675,14 @@ def test_operation_that_lost_its_kill_asks_for_it_again() -> None:
             Seen(row(S.RUNNING), signals=Signals(1)),
             Ask(Verb.KILL),
             Ask(Verb.KILL),  # the cancel arrived: this is what follows it
+        ),
+        (
+            "Cancel",
+            REPEATING,
+            item(lost=True, before=None),
+            Seen(row(S.SUSPENDED), signals=Signals(1)),
+            Ask(Verb.CANCEL),
+            Ask(Verb.CANCEL),  # it arrived, nothing reacted, and a repeat was asked for: not somebody else's cancel
         ),
         (
             "Resume",

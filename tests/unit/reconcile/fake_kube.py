@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from invocation_operator.cluster.client import Object, Resource
-from invocation_operator.cluster.errors import Forbidden, ObjectNotFound
+from invocation_operator.cluster.errors import Forbidden, ObjectNotFound, WriteConflict
 from invocation_operator.cluster.resources import CLOUD_ENVIRONMENTS, ENGINES, NAMESPACES, SECRETS
 
 
@@ -16,6 +16,7 @@ class FakeKube:
         self.objects: dict[tuple[str, str | None, str], Object] = {}
         self.asked: list[tuple[str, str | None, str]] = []
         self.forbidden: set[str] = set()
+        self.touched_before_delete = False
         self._version = 100
 
     def put(self, resource: Resource, namespace: str | None, name: str, **fields: Any) -> Object:
@@ -56,7 +57,20 @@ class FakeKube:
             raise ObjectNotFound(f"{resource.plural} {namespace}/{name}")
         return self.objects[key]
 
-    async def list(self, resource: Resource, namespace: str | None = None) -> AsyncIterator[Object]:
+    async def delete(
+        self, resource: Resource, namespace: str | None, name: str, *, resource_version: str | None = None
+    ) -> None:
+        key = (resource.plural, namespace, name)
+        known = self.objects.get(key)
+        if known is not None and (
+            self.touched_before_delete or known["metadata"]["resourceVersion"] != resource_version
+        ):
+            raise WriteConflict(name)
+        self.objects.pop(key, None)
+
+    async def list(
+        self, resource: Resource, namespace: str | None = None, *, metadata_only: bool = False
+    ) -> AsyncIterator[Object]:
         for (plural, where, _), obj in list(self.objects.items()):
             if plural == resource.plural and namespace in (None, where):
-                yield obj
+                yield {"metadata": obj["metadata"]} if metadata_only else obj

@@ -11,6 +11,7 @@ from invocation_operator.engine.client import EngineClient
 from invocation_operator.engine.errors import BadReply
 from invocation_operator.engine.rows import Row
 from invocation_operator.plan.targets import Planned, PlannedSet
+from invocation_operator.reconcile import cascade
 from invocation_operator.reconcile.cascade import descendants
 
 
@@ -22,7 +23,9 @@ class MemoryEngine:
         for edge in self._edges:
             yield edge
 
-    async def rows(self, _: str) -> list[Row]:
+    async def rows(self, sql: str) -> list[Row]:
+        if "count(*)" in sql:
+            return [{"service": "mail", "n": len(self._edges)}]
         return self._entries
 
 
@@ -71,3 +74,20 @@ async def test_descendants_without_a_service_are_counted_too() -> None:
 async def test_descendants_that_cannot_be_read_are_a_bad_reply(edges: list[Row], entries: list[Row]) -> None:
     with pytest.raises(BadReply):
         await reached(edges, entries, awaited_only=True)
+
+
+@pytest.mark.parametrize(("limit", "most"), [("REACHED", 2), ("CALLS", 3)])
+async def test_descendants_that_cannot_all_be_counted_are_at_most_all_calls(
+    monkeypatch: pytest.MonkeyPatch, limit: str, most: int
+) -> None:
+    monkeypatch.setattr(cascade, limit, most)
+    edges = [edge("a", f"c{n}") for n in range(9)] + [edge("x", "y")]
+    found = await descendants(cast("EngineClient", MemoryEngine(edges, [])), roots("a", "b"), awaited_only=False)
+    assert found.truncated
+    assert found.at_most == {"mail": 10}
+
+
+async def test_descendants_that_are_all_counted_are_no_more_than_that() -> None:
+    engine = cast("EngineClient", MemoryEngine([edge("a", "c"), edge("x", "y")], []))
+    found = await descendants(engine, roots("a", "b"), awaited_only=False)
+    assert (found.truncated, found.at_most) == (False, {"mail": 1})

@@ -17,7 +17,7 @@ from invocation_operator.engine import errors
 from invocation_operator.engine.client import Op
 from invocation_operator.plan.ledger import Ledger
 from invocation_operator.plan.operation import operation_for
-from invocation_operator.plan.operation.base import Seen
+from invocation_operator.plan.operation.base import Seen, Signals
 from invocation_operator.plan.report import Findings
 from invocation_operator.plan.rollout import Waves
 from invocation_operator.plan.targets import Planned
@@ -51,6 +51,8 @@ class MemoryEngine:
     most_in_flight: int = 0
     before_call: Callable[[str], None] = lambda _: None
     answer: Iterator[BaseException | None] = field(default_factory=lambda: itertools.repeat(None))
+    signals: Signals | None = None
+    """Cancel signals in every journal."""
     _asked: dict[str, int] = field(default_factory=dict)
 
     async def operate(self, op: Op, id_: str, **_: Any) -> Answer:
@@ -81,7 +83,7 @@ class MemoryEngine:
                 self.in_flight -= 1
         status = self.statuses[id_]
         outcome = CompletionOutcome.CANCELLED if status is S.COMPLETED else None
-        return Seen(InvocationRow(id_, BORN, status, modified_at=BORN, outcome=outcome))
+        return Seen(InvocationRow(id_, BORN, status, modified_at=BORN, outcome=outcome), signals=self.signals)
 
 
 @dataclass
@@ -143,6 +145,7 @@ def scene(
         knobs=lambda: cell.obj["spec"] if cell.obj else {},
         engine_suspended=lambda: False,
         engine_replaced=lambda: False,
+        not_allowed=lambda: None,
         holds=lambda: True,
         shutting_down=lambda: False,
         deadline=deadline,
@@ -303,3 +306,124 @@ def test_run_that_is_deleted_while_a_call_gives_up_its_turn_does_not_count_it_as
         assert made.ledger.settled == len(made.engine.calls)
 
     virtual_time.run(deleted())
+
+
+async def test_run_whose_guardrails_are_tightened_asks_nothing_more_and_lets_settle_what_was_asked() -> None:
+    made = scene(30, limits={"maxInFlight": 3})
+    made.engine.effect_after = 6
+    told: list[str] = []
+    made.control.not_allowed = lambda: told[0] if told else None
+    made.engine.before_call = lambda id_: told.append("RestateEngine ops/e: no") if id_ == "inv_5" else None
+    assert await made.execute() is Stop.GUARDRAIL_TIGHTENED
+    assert made.control.detail == "RestateEngine ops/e: no"
+    asked = len(made.engine.calls)
+    assert 6 <= asked <= 8
+    assert made.ledger.count(Outcome.EFFECTIVE) == asked
+    assert made.ledger.untouched == 30 - asked
+
+
+async def test_run_whose_guardrails_forbid_its_escalation_leaves_alive_what_outlives_the_cancel() -> None:
+    made = scene(2, escalation={"killAfter": "100ms"}, verification={"timeout": "400ms"})
+    made.engine.effect_after = 1_000_000
+    told: list[str] = []
+    made.control.not_allowed = lambda: told[0] if told else None
+    made.engine.before_call = lambda _: told.append("no Kill")
+    assert await made.execute() is Stop.GUARDRAIL_TIGHTENED
+    assert {op for op, _ in made.engine.calls} == {"cancel"}
+    assert made.ledger.count(Outcome.UNVERIFIED) == len(made.engine.calls)
+
+
+async def test_run_whose_guardrails_are_tightened_when_all_is_asked_and_done_ends_as_if_nothing_was() -> None:
+    made = scene(2)
+    told: list[str] = []
+    made.control.not_allowed = lambda: told[0] if told else None
+    made.engine.before_call = lambda _: told.append("no") if len(made.engine.calls) == 1 else None
+    assert await made.execute() is None
+    assert made.ledger.count(Outcome.EFFECTIVE) == 2
+
+
+@pytest.mark.parametrize("stop", ["deadline", "guardrail"])
+async def test_run_that_is_recovered_and_stopped_at_once_looks_at_what_was_asked_before(stop: str) -> None:
+    made = scene(4, recovered=True, deadline=0.0 if stop == "deadline" else None, verification={"timeout": "500ms"})
+    if stop == "guardrail":
+        made.control.not_allowed = lambda: "no"
+    made.ledger.intend(0, 2)
+    made.engine.statuses["inv_0"] = S.COMPLETED
+    assert await made.execute() is (Stop.TIMED_OUT if stop == "deadline" else Stop.GUARDRAIL_TIGHTENED)
+    assert made.engine.calls == []
+    assert made.ledger.outcome(0) is Outcome.EFFECTIVE
+    assert made.ledger.outcome(1) is Outcome.AMBIGUOUS, "nobody knows whether it was asked"
+    assert made.ledger.untouched == 2
+
+
+# What counts from the call goes on counting after a takeover.
+
+
+def taken_over(asked: float | None, *, traced: bool, carried: float = 3600.0, **spec: Any) -> Scene:
+    """A run in its second life: one cancel was intended, and asked by ``asked`` on the run's clock."""
+    made = scene(1, recovered=True, escalation={"killAfter": "10s"}, verification={"timeout": "20s"}, **spec)
+    made.ledger.intend(0, 1)
+    made.engine.effect_after = 1_000_000
+    made.engine.signals = Signals(1 if traced else 0)
+    made.executor.run.carried_seconds = carried
+    if asked is not None:
+        made.executor.run.asked.note(1, asked, lowest_open=0)
+    return made
+
+
+async def asks_within(made: Scene, seconds: float) -> list[str]:
+    """The calls of the first ``seconds``."""
+    running = asyncio.create_task(made.execute())
+    await asyncio.sleep(seconds)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    return [op for op, _ in made.engine.calls]
+
+
+async def test_run_taken_over_escalates_when_it_would_have_been_due() -> None:
+    made = taken_over(asked=-11.0, traced=True)
+    running = asyncio.create_task(made.execute())
+    await until(lambda: bool(made.engine.calls))
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert made.engine.calls == [("kill", "inv_0")]
+
+
+@pytest.mark.parametrize(
+    ("asked", "traced", "carried"),
+    [
+        (None, True, 3600.0),  # when it was asked is not known: it may have been a moment ago
+        (-5.0, True, 3600.0),  # not yet
+        (-11.0, True, 5.0),  # no more than that counts
+    ],
+)
+async def test_run_taken_over_does_not_escalate_too_early(asked: float | None, traced: bool, carried: float) -> None:
+    assert await asks_within(taken_over(asked, traced=traced, carried=carried), 1.0) == []
+
+
+async def test_run_taken_over_counts_from_the_call_when_there_was_none_before() -> None:
+    made = taken_over(asked=-11.0, traced=False)
+    assert await asks_within(made, 2.0) == ["cancel"], "the kill is due ten seconds after this first cancel"
+    assert made.executor.run.asked.asked_by(0) is None
+
+
+async def test_run_notes_what_it_has_asked_and_not_what_still_waits_for_its_turn() -> None:
+    made = scene(6, limits={"operationsPerSecond": 2})
+    made.engine.effect_after = 1_000_000
+    running = asyncio.create_task(made.execute())
+    await until(lambda: len(made.engine.calls) >= 2)
+    made.executor.note_asked()
+    known = [made.executor.run.asked.asked_by(index) is not None for index in range(6)]
+    asked = {int(id_.removeprefix("inv_")) for _, id_ in made.engine.calls}
+    assert {index for index, noted in enumerate(known) if noted} <= asked
+    assert known[0]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_run_taken_over_and_not_allowed_any_more_leaves_untouched_what_was_never_asked() -> None:
+    made = taken_over(asked=None, traced=False)
+    made.control.not_allowed = lambda: "no"
+    assert await made.execute() is Stop.GUARDRAIL_TIGHTENED
+    assert made.engine.calls == []
+    assert made.ledger.untouched == 1

@@ -56,7 +56,7 @@ def test_outage_of_calls_outlives_looks_and_doubles_until_a_call_is_answered() -
     assert (outage.admit(100, now), outage.admit(100, now)) == (1, 0), "one is tried at a time"
     outage.called()
     assert outage.admit(100, now) == 100
-    assert outage.message is None
+    assert outage.error is None
 
 
 def test_outage_of_looks_lets_no_call_through_until_a_look_succeeds() -> None:
@@ -71,17 +71,8 @@ def test_outage_that_is_over_is_forgotten() -> None:
     outage = Outage()
     for now in (0.0, 100.0, 200.0):
         outage.failed(DOWN, now)
-    assert outage.message == "connection refused"
+    assert outage.error is DOWN
     outage.looked()
-    assert outage.message is None
+    assert outage.error is None
     outage.failed(DOWN, 300.0)
     assert outage.until <= 300.0 + FIRST_SECONDS
-
-
-@pytest.mark.parametrize(("redact", "shown"), [(False, "key 'alice' overflowed"), (True, "it answered 500")])
-def test_outage_keeps_the_engines_own_words_out_where_keys_are_redacted(redact: bool, shown: str) -> None:
-    outage = Outage(redact=redact)
-    outage.failed(errors.ServerFault("key 'alice' overflowed", status=500), 0.0)
-    assert outage.message is not None
-    assert outage.message.startswith(shown)
-    assert ("alice" in outage.message) is not redact

@@ -1,7 +1,9 @@
 """The plan, whatever the engine answers: rows of a newer engine, rows that come twice, hints that cannot be had."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -9,7 +11,7 @@ import pytest
 
 from invocation_operator.api.v1alpha1.action import ActionSpec, Outcome
 from invocation_operator.api.v1alpha1.base import EngineIdentity
-from invocation_operator.api.v1alpha1.engine import EngineSpec
+from invocation_operator.api.v1alpha1.engine import EngineSpec, Guardrails
 from invocation_operator.api.v1alpha1.record import RecordSpec
 from invocation_operator.engine import errors
 from invocation_operator.engine.client import Connection, EngineClient
@@ -20,6 +22,7 @@ from invocation_operator.plan.identity import canonical_json, canonical_spec, pl
 from invocation_operator.plan.refusal import Refusal
 from invocation_operator.reconcile import planning
 from invocation_operator.reconcile.budget import Budget
+from invocation_operator.reconcile.cascade import Descendants
 from invocation_operator.reconcile.engines import Probe, Resolved, Station
 from invocation_operator.reconcile.planning import SPECIFICATION_LIMIT, Planning, check_target, make_plan
 
@@ -226,3 +229,34 @@ def test_specification_that_its_record_cannot_hold_is_refused() -> None:
     assert "several actions" in refused.message
     field = RecordSpec.model_fields["specification"]
     assert any(getattr(rule, "max_length", None) == SPECIFICATION_LIMIT for rule in field.metadata)
+
+
+@pytest.mark.parametrize(
+    ("limits", "rails", "refused"),
+    [
+        ({"maxTargets": 1000}, {}, False),  # even all calls of the engine would be within it
+        ({"maxTargets": 20}, {}, True),
+        ({"maxTargets": 1000, "maxPercentOfService": 60}, {}, True),
+        ({"maxTargets": 1000}, {"maxTargets": 20}, True),
+        ({"maxTargets": 1000}, {"protectedServices": ["ledger"]}, True),
+        ({"maxTargets": 1000}, {"protectedServices": ["other"]}, False),
+        ({"maxTargets": 1000}, {"namespaces": [{"selector": {}, "services": ["checkout"]}]}, True),
+        ({"maxTargets": 1000}, {"namespaces": [{"selector": {}}]}, False),
+    ],
+)
+async def test_plan_whose_descendants_cannot_be_counted_is_refused_where_a_ceiling_might_be_broken(
+    monkeypatch: pytest.MonkeyPatch, limits: dict[str, int], rails: dict[str, Any], refused: bool
+) -> None:
+    async def uncounted(*_: Any, **__: Any) -> Descendants:
+        return Descendants(Counter(), truncated=True, at_most=Counter({"ledger": 30}))
+
+    monkeypatch.setattr(planning, "descendants", uncounted)
+    engine = MemoryEngine(row(1))
+    counts = {"checkout": 10, "ledger": 40}
+    engine.counted = [{"status": "running", "service": name, "count": count} for name, count in counts.items()]
+    resolved = replace(engine.resolved(), guardrails=[Guardrails.model_validate(rails)])
+    found = await make_plan(spec(limits=limits), resolved, NOW)
+    assert isinstance(found, Refusal) is refused, found
+    if isinstance(found, Refusal):
+        assert found.reason == "TooManyDescendants"
+        assert "30 calls" in found.message

@@ -122,7 +122,7 @@ def test_batch_without_the_right_token_is_not_asked_and_tried_again_as_a_batch()
         await made.sender.send(made.calls)
         assert front.asked == []
         assert made.sender.batches.usable
-        assert made.sender.outage.message == "who are you"
+        assert isinstance(made.sender.outage.error, errors.Unauthorized)
         assert [call.flight.item.asks for call in made.calls] == [0] * 5
 
     virtual_time.run(play())

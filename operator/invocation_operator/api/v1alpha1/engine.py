@@ -160,7 +160,7 @@ class NamespaceGuardrail(StrictModel):
 
 class Guardrails(StrictModel):
     """Ceilings that no referring resource can raise. They apply to everything that a specification can cause: an
-    escalation is a Kill, `expedite` a Resume.
+    escalation is a Kill, `expedite` a Resume, moving what backs off to another deployment a Pause.
     """
 
     allowed_actions: Operations | None = None

@@ -63,6 +63,8 @@ class RecordPlan(Model):
     """The planned invocations (id, created_at, status, target), compressed; absent when they are in chunks."""
     chunks: Annotated[int, Field(ge=0, le=1000)] = 0
     """Number of ConfigMaps `<record>-<uid>-<n>` that hold the planned invocations."""
+    services: Annotated[list[ShortText] | None, Field(max_length=1000), ListType("set")] = None
+    """Services that are acted upon, directly or as descendants; the first 1000 by name."""
     named: Annotated[list[Result] | None, Field(max_length=1000), ListType("atomic")] = None
     """Named ids that were not planned, and why."""
     first_batch: Annotated[int, Field(ge=0, le=1_000_000)] = 0
@@ -104,6 +106,15 @@ class RecordSpec(Model):
     )
 
 
+class AskMark(Model):
+    """By when a part of the plan had been asked."""
+
+    below: Annotated[int, Field(ge=1, le=1_000_000)]
+    """Every planned invocation before this place in the plan that has no outcome had been asked."""
+    time: datetime
+    """By this time, on the engine's clock."""
+
+
 class RecordStatus(Model):
     """What happened; written by the operator that holds the run."""
 
@@ -117,6 +128,8 @@ class RecordStatus(Model):
     """One byte per planned invocation, in the order of the plan, compressed: untouched, intended, or its outcome."""
     intent_time: datetime | None = None
     """When the last intent was written, on the engine's clock."""
+    asked: Annotated[list[AskMark] | None, Field(max_length=16), ListType("atomic")] = None
+    """Since when what has no outcome yet was asked: whoever takes the run over goes on counting from there."""
     phase: Phase | None = None
     """Where the run stands, or how it ended."""
     progress: ActionProgress | None = None

@@ -85,6 +85,11 @@ class Seen:
     children: Sequence[Child] = ()
     new_is_there: bool = False
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether the journal holds a cancel signal."""
+        return self.signals is not None and bool(self.signals.count)
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -151,6 +156,16 @@ class Timing:
     """When a call whose answer was lost can no longer arrive at the engine: request timeout plus a margin."""
     ask_again_after: float = 5.0
     """When a call that is safe to repeat is repeated while its effect is not seen."""
+
+    @property
+    def carried(self) -> float:
+        """How much of the time that went by before a takeover counts, at most.
+
+        An escalation that is due comes at once. What a lost answer takes to be settled is left in any case, so that a
+        long absence of every operator does not end all that was in flight unseen.
+        """
+        due = self.timeout if self.kill_after is None else self.kill_after
+        return max(0.0, min(due, self.timeout - 2 * self.settle_lost_after))
 
     @classmethod
     def of(cls, spec: ActionSpec, settle_lost_after: float) -> "Timing":

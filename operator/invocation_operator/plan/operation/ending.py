@@ -91,8 +91,8 @@ class Cancel:
         return self._push(item, seen, now)
 
     def first_ask(self, item: Item, seen: Seen, ask: Ask) -> Ask | Settled:
-        """As at the beginning, but for what follows a cancel: its signal is there."""
-        return self.begin(item.planned, seen) if ask.verb is Verb.CANCEL else ask
+        """As at the beginning, but for what follows a cancel that left its signal: also a repeat that was asked for."""
+        return ask if seen.cancelled or ask.verb is not Verb.CANCEL else self.begin(item.planned, seen)
 
     def inseparable(self, item: Item) -> bool:
         """A cancel stands alone."""

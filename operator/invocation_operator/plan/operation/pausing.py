@@ -164,7 +164,9 @@ class Resume:
             return Settled(Outcome.NO_OP, still(row))
         if row.status in (S.PAUSED, S.SUSPENDED):
             return self._resume() if pausing or self._again(item, now) else None
-        return Ask(Verb.PAUSE) if _pause_again(item, row, now, self.timing) else None
+        # Only where a pause is part of what was asked for: it must not come over what somebody else has set going.
+        may_pause = S.BACKING_OFF in self.statuses and _pause_again(item, row, now, self.timing)
+        return Ask(Verb.PAUSE) if may_pause else None
 
     def _resume(self) -> Ask:
         return Ask(Verb.RESUME, deployment=self.deployment)
