@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
 from e2e.rig import Engine, ServicesProcess
@@ -53,6 +54,26 @@ class RestartAsNew:
 
     def wrong(self, ids: Sequence[str]) -> Problems:
         return truth.one_child_each(self.world.engine, ids)
+
+
+SOAK_SECONDS = 0.3
+
+
+@dataclass
+class RestartInWaves(RestartAsNew):
+    """One first, and the others only when it was left alone for a while and is well."""
+
+    spec: dict[str, Any] = field(default_factory=lambda: {"rollout": {"waves": [1], "soak": f"{SOAK_SECONDS}s"}})
+
+    def wrong(self, ids: Sequence[str]) -> Problems:
+        rows = self.world.engine.sql(
+            f"select restarted_from, created_at from sys_invocation where restarted_from in ({truth.listed(ids)})"
+        )
+        born = {row["restarted_from"]: datetime.fromisoformat(row["created_at"]) for row in rows}
+        first, *others = sorted(ids)
+        after = {id_: (born[id_] - born[first]).total_seconds() for id_ in others if {id_, first} <= born.keys()}
+        early = [f"{id_} was restarted {gone} s after the first" for id_, gone in after.items() if gone < SOAK_SECONDS]
+        return super().wrong(ids) + early
 
 
 @dataclass
@@ -114,6 +135,13 @@ class Resume:
 
     def wrong(self, ids: Sequence[str]) -> Problems:
         return truth.statuses(self.world.engine, ids, "running")
+
+
+@dataclass
+class ResumeInWaves(Resume):
+    """Every wave of one."""
+
+    spec: dict[str, Any] = field(default_factory=lambda: {"rollout": {"waves": [1, 2], "soak": f"{SOAK_SECONDS}s"}})
 
 
 @dataclass

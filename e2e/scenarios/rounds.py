@@ -42,7 +42,7 @@ class Round:
 
     def __str__(self) -> str:
         where = f"{self.strike.cut.value}, write {self.strike.nth} ({self.hit})" if self.strike else "undisturbed"
-        return f"{self.case.action} {where}: " + ("; ".join(self.problems) or "fine")
+        return f"{type(self.case).__name__} {where}: " + ("; ".join(self.problems) or "fine")
 
 
 def play(lane: Lane, case: Case, name: str, strike: Strike | None) -> Round:

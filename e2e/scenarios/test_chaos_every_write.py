@@ -21,6 +21,8 @@ SIMPLE: list[Callable[[World], Case]] = [
     cases.Resume,
     cases.Purge,
     cases.PurgeJournal,
+    cases.RestartInWaves,
+    cases.ResumeInWaves,
 ]
 
 
@@ -52,8 +54,9 @@ def test_chaos_resume_onto_latest_struck_at_every_write_leaves_none_paused(
 
 
 def _strike_everywhere(lanes: Sequence[Lane], case: Case, cut: Cut) -> None:
-    undisturbed = play(lanes[0], case, f"{case.action}-{cut.name}-undisturbed".lower().replace("_", "-"), None)
+    kind = type(case).__name__
+    undisturbed = play(lanes[0], case, f"{kind}-{cut.name}-undisturbed".lower().replace("_", "-"), None)
     assert not undisturbed.problems, str(undisturbed)
     rounds = play_all(lanes, at_every_write(case, len(undisturbed.writes), cut))
-    print(f"{case.action}: {len(rounds)} rounds, {cut.value}: {dict(kinds(rounds))}")
+    print(f"{kind}: {len(rounds)} rounds, {cut.value}: {dict(kinds(rounds))}")
     assert not failures(rounds), failures(rounds)
