@@ -51,6 +51,8 @@ class Waves:
     max_unhealthy: int | str
     wave: int = 0
     """The wave under way, from 0."""
+    began: datetime | None = None
+    """When the last look let it begin, on the engine's clock; None: with the run."""
     soak_until: datetime | None = None
     """When it is looked at, on the engine's clock; None while it is being acted upon."""
     over: bool = False
@@ -70,8 +72,8 @@ class Waves:
         self.soak_until = now + self.soak
         return True
 
-    def looked_at(self, found: Health) -> bool:
-        """Judge this wave. True when it is well: then the next one may begin, or the run is over."""
+    def looked_at(self, found: Health, now: datetime) -> bool:
+        """Judge this wave at ``now``. True when it is well: then the next one may begin, or the run is over."""
         self.health = found
         if exceeds(found, self.max_unhealthy):
             return False
@@ -79,7 +81,7 @@ class Waves:
             self.over = True
         else:
             self.wave += 1
-            self.soak_until = None
+            self.began, self.soak_until = now, None
         return True
 
     def status(self) -> RolloutStatus:
@@ -87,6 +89,7 @@ class Waves:
         return RolloutStatus(
             wave=self.wave + 1,
             waves=len(self.ends),
+            wave_start_time=self.began,
             soak_until=self.soak_until,
             healthy=self.health.healthy,
             unhealthy=self.health.unhealthy,
@@ -98,7 +101,7 @@ class Waves:
         if kept.waves != len(self.ends) or not 1 <= kept.wave <= kept.waves:
             raise DamagedSet("where the run stood in its waves does not fit its plan")
         self.wave = kept.wave - 1
-        self.soak_until = kept.soak_until
+        self.began, self.soak_until = kept.wave_start_time, kept.soak_until
         self.health = Health(kept.healthy, kept.unhealthy, list(kept.sample or ()))
 
     def standing(self) -> str:

@@ -112,20 +112,11 @@ class Executor:
             may_ask=self._may_ask,
             settle=self._settle,
         )
-        run, looks = self.run, self.looks
-        if run.waves is not None:
-            if looks is None:
+        if (waves := self.run.waves) is not None:
+            if self.looks is None:
                 raise ValueError("a run in waves needs somebody who looks after each of them")
-            self._soak = Soak(
-                run=run,
-                waves=run.waves,
-                looks=looks,
-                intent=self.intent,
-                lane=self.lane,
-                control=self.control,
-                clock=self.clock,
-                outage=self.outage,
-            )
+            between = (self.intent, self.lane, self.control, self.clock, self.outage)
+            self._soak = Soak(self.run, waves, self.looks, *between)
 
     async def execute(self) -> Stop | None:
         """Work until every planned invocation has an outcome, or until a stop that does not pass.

@@ -24,7 +24,7 @@ from invocation_operator.target.sql import literal, select_ids
 from invocation_operator.values.text import cut
 
 BATCH = 1000
-"""Ids in one query: 1000 took 84 ms among 50,000 invocations."""
+"""Ids in one query: 1000 took 80 ms among 20,000 invocations, by id and by ``restarted_from``."""
 ERROR = 128
 """Characters of what is wrong with one."""
 

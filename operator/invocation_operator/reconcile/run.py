@@ -5,6 +5,7 @@ No resource is named here: every kind that acts on invocations makes one of thes
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
 from invocation_operator.api.v1alpha1.action import Outcome, Result
@@ -51,6 +52,11 @@ class Run:
         return len(self.targets) if self.waves is None else self.waves.end
 
     @property
+    def began(self) -> datetime | None:
+        """When the last of these came to be so, on the engine's clock; None: with the run."""
+        return None if self.waves is None else self.waves.began
+
+    @property
     def complete(self) -> bool:
         """Whether every target has an outcome, and the last wave was looked at."""
         return self.ledger.settled == len(self.targets) and (self.waves is None or self.waves.over)
@@ -58,9 +64,10 @@ class Run:
     def item(self, index: int, clock: RunClock, *, lost: bool) -> Item:
         """Return an invocation that is about to be asked, or, ``lost``, that an earlier life may have asked."""
         now = clock.now()
-        # A lost call was intended at some time after the run's start, and may have been sent until a moment ago: the
+        # A lost call was intended at some time after its wave began, and may have been sent until a moment ago: the
         # earliest time finds its traces, the latest one lets it arrive.
-        made = Item(index, self.targets[index], intended_time=clock.engine_time(0.0 if lost else now), lost=lost)
+        intended = (self.began or clock.engine_time(0.0)) if lost else clock.engine_time(now)
+        made = Item(index, self.targets[index], intended_time=intended, lost=lost)
         made.first_asked_at = made.asked_at = now
         if lost and (asked := self.asked.asked_by(index)) is not None:
             made.first_asked_at = max(min(asked, now), now - self.carried_seconds)

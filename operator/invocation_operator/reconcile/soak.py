@@ -8,6 +8,7 @@ crash the rest of it is waited for and no more. A stop that is final ends the fe
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 import structlog
@@ -52,11 +53,11 @@ class Soak:
 
     async def after_wave(self) -> None:
         """Everything of the wave has an outcome: soak, look, and set ``waves`` further, or the stop."""
-        if self.waves.acted_upon(self.clock.engine_time(self.clock.now())):
+        if self.waves.acted_upon(self._engine_now()):
             await self.intent.commit()
         with self.lane.idle():
             found = await self._found()
-        wave, well = self.waves.wave + 1, self.waves.looked_at(found)
+        wave, well = self.waves.wave + 1, self.waves.looked_at(found, self._engine_now())
         log.info("wave looked at", wave=wave, well=well, healthy=found.healthy, unhealthy=found.unhealthy)
         if not well:
             self.control.final = self.control.final or Stop.UNHEALTHY
@@ -75,6 +76,9 @@ class Soak:
                 # What could not be acted upon is no sign that the rest can.
                 found.unhealthy += self.run.ledger.bad
                 return found
+
+    def _engine_now(self) -> datetime:
+        return self.clock.engine_time(self.clock.now())
 
     def _acted_upon(self) -> Iterable[Planned]:
         return (self.run.targets[index] for index in self.run.ledger.having(Outcome.EFFECTIVE, LOOKED_AT))

@@ -116,17 +116,17 @@ def test_waves_go_on_one_by_one_while_they_are_well() -> None:
     while not run.over:
         reached.append(run.end)
         assert run.acted_upon(NOW)
-        assert run.looked_at(Health(run.end, 0))
+        assert run.looked_at(Health(run.end, 0), NOW)
     assert reached == [1, 5, 20]
-    assert run.status() == RolloutStatus(wave=3, waves=3, soak_until=NOW + run.soak, healthy=20)
+    assert run.status() == RolloutStatus(wave=3, waves=3, wave_start_time=NOW, soak_until=NOW + run.soak, healthy=20)
 
 
 def test_waves_stay_where_one_is_not_well() -> None:
     run = waves(1, 5, 20, most=1)
     run.acted_upon(NOW)
-    assert run.looked_at(Health(0, 1))
+    assert run.looked_at(Health(0, 1), NOW)
     run.acted_upon(NOW)
-    assert not run.looked_at(Health(3, 2))
+    assert not run.looked_at(Health(3, 2), NOW)
     assert (run.wave, run.end, run.over) == (1, 5, False)
 
 
@@ -142,7 +142,7 @@ def test_waves_that_are_kept_and_restored_stand_where_they_stood(passed: int, so
     run = waves(1, 5, 20)
     for _ in range(passed):
         run.acted_upon(NOW)
-        run.looked_at(Health(run.end, 0))
+        run.looked_at(Health(run.end, 0), NOW)
     if soaking:
         run.acted_upon(NOW)
     again = waves(1, 5, 20)
@@ -163,7 +163,7 @@ def test_verdict_names_the_wave_the_numbers_and_some_of_the_ill_within_a_records
         Result(id=f"inv_{n}" + "x" * 34, target="é" * 120, outcome=Outcome.EFFECTIVE, reason="Paused", error="💥" * 60)
         for n in range(5)
     ]
-    assert not run.looked_at(Health(2, 5, ill))
+    assert not run.looked_at(Health(2, 5, ill), NOW)
     told = run.verdict()
     assert told.startswith("after wave 1 of 2, 5 of 7 invocations are not healthy")
     assert "spec.rollout.maxUnhealthy (5%)" in told

@@ -4,18 +4,20 @@ import asyncio
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import cast
 
 import pytest
 
 from invocation_operator.api.v1alpha1.action import Outcome, RolloutStatus
 from invocation_operator.api.v1alpha1.target import InvocationStatus
 from invocation_operator.engine import errors
+from invocation_operator.plan.operation.base import Decision, Item, Operation, Seen
 from invocation_operator.plan.rollout import Health, Waves
 from invocation_operator.plan.targets import Planned
 from invocation_operator.reconcile.budget import Budget
 from invocation_operator.reconcile.control import Stop
-from tests.unit.reconcile.test_execute import Scene, scene, until
+from tests.unit.reconcile.test_execute import BORN, Scene, scene, until
 
 S = InvocationStatus
 
@@ -177,6 +179,33 @@ async def test_run_that_is_recovered_in_its_soak_waits_for_the_rest_of_it_and_lo
     assert doctor.looks == ([2] if ill else [2, 4])
     assert looked[0] >= begun + 0.29
     assert [id_ for _, id_ in made.engine.calls] == ([] if ill else ["inv_2", "inv_3"])
+
+
+async def test_intent_that_was_lost_is_not_older_than_its_wave() -> None:
+    """What somebody else did while earlier waves soaked is no trace of it."""
+    made = in_waves(4, [2, 4], Doctor(), recovered=True)
+    waves = made.executor.run.waves
+    assert waves is not None
+    began = BORN + timedelta(hours=1)
+    waves.restore(RolloutStatus(wave=2, waves=2, wave_start_time=began))
+    for index in range(2):
+        made.ledger.settle(index, Outcome.EFFECTIVE)
+    made.ledger.intend(2, 3)
+    intended: list[datetime | None] = []
+    operation = made.executor.run.operation
+
+    @dataclass
+    class Watched:
+        def __getattr__(self, name: str) -> object:
+            return getattr(operation, name)
+
+        def judge(self, item: Item, seen: Seen, now: float) -> Decision:
+            intended.append(item.intended_time)
+            return operation.judge(item, seen, now)
+
+    made.executor.run.operation = made.executor.sender.operation = cast("Operation", Watched())
+    assert await made.execute() is None
+    assert intended[0] == began
 
 
 async def test_run_that_soaks_leaves_its_share_of_the_engine_to_others() -> None:

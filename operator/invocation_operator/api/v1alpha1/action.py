@@ -340,6 +340,8 @@ class RolloutStatus(Model):
     """The wave under way, or the one that ended the run; from 1."""
     waves: Count = 0
     """How many there are."""
+    wave_start_time: datetime | None = None
+    """When this wave began, on the engine's clock; absent in the first one, which begins with the run."""
     soak_until: datetime | None = None
     """When this wave is looked at, on the engine's clock; absent while it is being acted upon."""
     healthy: Count = 0
