@@ -1,13 +1,15 @@
 """The composition root: the one place where the rooms are wired, and the order in which the process starts and stops.
 
-Start: configuration, a look at the API server, health and metrics, the CRDs, all RestateEngines, then the watches.
-Stop: the runs finish their batch and hand over while the watches still run, then the watches stop.
+Start: configuration, a look at the API server, health and metrics, the CRDs, all RestateEngines, the watches, and then
+the election, if there is one: whoever does not see yet what there is to do must not lead.
+Stop: the runs finish their batch and hand over while the watches still run, the lead is given back, the watches stop.
 """
 
 import asyncio
 import signal
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,6 +25,7 @@ from invocation_operator.api.v1alpha1.action import ACTION_KIND, Phase
 from invocation_operator.api.v1alpha1.engine import ENGINE_KIND
 from invocation_operator.api.v1alpha1.retention import RETENTION_KIND
 from invocation_operator.cluster.client import KubeClient, load_configuration
+from invocation_operator.cluster.election import Elector
 from invocation_operator.cluster.errors import ClusterError, ClusterUnavailable, Forbidden
 from invocation_operator.cluster.events import EventRecorder
 from invocation_operator.cluster.records import Lease, RecordStore
@@ -33,6 +36,7 @@ from invocation_operator.observe import http, metrics
 from invocation_operator.reconcile import parse
 from invocation_operator.reconcile.action import ActionReconciler
 from invocation_operator.reconcile.approval import Approvals
+from invocation_operator.reconcile.duty import Duty
 from invocation_operator.reconcile.engine import EngineReconciler
 from invocation_operator.reconcile.engines import Engines
 from invocation_operator.reconcile.expiry import Expiry
@@ -83,14 +87,20 @@ class House:
     action_bench: Workbench
     engine_bench: Workbench
     retention_bench: Workbench
-    orphans: Orphans
-    expiry: Expiry
-    pruning: Pruning
+    duty: Duty
     registry: kopf.OperatorRegistry
 
     def background(self) -> list[Coroutine[Any, Any, None]]:
         """What runs beside the watches, each until it is cancelled."""
-        return [self.events.run(), self.orphans.run(), self.expiry.run(), self.pruning.run()]
+        return [self.events.run(), self.duty.run()]
+
+
+def uptime() -> float:
+    """Seconds since some moment in the past, those included in which the whole machine was asleep.
+
+    A lease runs out meanwhile, which the usual monotonic clock would not see.
+    """
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 def build(
@@ -98,10 +108,12 @@ def build(
     client: KubeClient,
     shutdown: Shutdown,
     *,
-    clock: Callable[[], float] = time.monotonic,
+    elector: Elector | None = None,
+    clock: Callable[[], float] = uptime,
     engine_client: Callable[..., EngineClient] = EngineClient,
 ) -> House:
     """Wire the rooms. ``clock`` tells monotonic seconds, ``engine_client`` makes the clients of engines."""
+    leads: Callable[[], bool] = (lambda: elector.certain) if elector is not None else (lambda: True)
     events = EventRecorder(client, settings.identity)
     known = Engines(
         client,
@@ -112,10 +124,12 @@ def build(
         batch_endpoints=settings.batch_endpoints,
         clock=clock,
         engine_client=engine_client,
+        may_write=leads,
     )
     lease = Lease(settings.lease_seconds)
     records = RecordStore(client, settings.operator_namespace, settings.identity, lease, clock)
-    leases = Leases(settings.identity, lease, clock)
+    outlived: Callable[[str], bool] = elector.outlived if elector is not None else (lambda holder: False)
+    leases = Leases(settings.identity, lease, clock, outlived)
     lock = Lock(client, records, leases)
     gate = SchemaGate(client, clock)
     action_reconciler = ActionReconciler(
@@ -123,13 +137,16 @@ def build(
         engines=known,
         records=records,
         lock=lock,
-        runner=Runner(client, known, events, clock, lambda: shutdown.asked, settings.call_timeout_seconds),
+        runner=Runner(client, known, events, clock, lambda: shutdown.asked, settings.call_timeout_seconds, leads),
         events=events,
         gate=gate,
         leases=leases,
         approvals=Approvals(lock, events),
     )
-    action_bench = Workbench("InvocationAction", action_reconciler.reconcile, lambda obj: not parse.settled(obj))
+    resting = elector is not None
+    action_bench = Workbench(
+        "InvocationAction", action_reconciler.reconcile, lambda obj: not parse.settled(obj), resting=resting
+    )
     policies = Policies(known)
     retention_reconciler = RetentionReconciler(
         client=client,
@@ -140,7 +157,7 @@ def build(
         gate=gate,
         ring_others=lambda: retention_bench.ring_all(),  # noqa: PLW0108 - it is made below
     )
-    retention_bench = Workbench(RETENTION_KIND.kind, retention_reconciler.reconcile, lambda obj: True)
+    retention_bench = Workbench(RETENTION_KIND.kind, retention_reconciler.reconcile, lambda obj: True, resting=resting)
 
     def ring_users() -> None:
         """Wake whatever refers to engines."""
@@ -148,16 +165,22 @@ def build(
             bench.ring_all()
 
     engine_reconciler = EngineReconciler(client, known, events, clock, ring_users)
-    engine_bench = Workbench("RestateEngine", engine_reconciler.reconcile, lambda obj: True)
+    engine_bench = Workbench("RestateEngine", engine_reconciler.reconcile, lambda obj: True, resting=resting)
     registry = kopf.OperatorRegistry()
     expiry = Expiry(client, events, ACTIONS, parse.settled, lambda: datetime.now(UTC))
     actions.register(registry, action_bench, expiry)
     engines.register(registry, known, engine_bench, ring_users)
     retention.register(registry, policies, retention_bench, retention_reconciler.forget)
-    orphans = Orphans(client, records, leases)
+    orphans = Orphans(client, records, leases, settings.namespaces)
     days = settings.record_retention_days
     pruning = Pruning(client, records, timedelta(days=days) if days else None, lambda: datetime.now(UTC))
-    return House(client, events, known, action_bench, engine_bench, retention_bench, orphans, expiry, pruning, registry)
+    duty = Duty(elector, (engine_bench, action_bench, retention_bench), (orphans.run, expiry.run, pruning.run))
+    return House(client, events, known, action_bench, engine_bench, retention_bench, duty, registry)
+
+
+def _elector(settings: Settings, client: KubeClient) -> Elector:
+    lease = Lease(settings.lease_seconds)
+    return Elector(client, settings.operator_namespace, settings.lease_name, settings.identity, lease, uptime)
 
 
 async def run(settings: Settings) -> None:
@@ -168,7 +191,14 @@ async def run(settings: Settings) -> None:
     configuration = await load_configuration(settings.kubeconfig)
     shutdown = Shutdown()
     shutdown.listen()
-    async with KubeClient(configuration) as client:
+    async with AsyncExitStack() as stack:
+        elector = None
+        if settings.leader_elect:
+            # Of its own: whatever else hangs, renewals have connections.
+            renewing = await stack.enter_async_context(KubeClient(await load_configuration(settings.kubeconfig)))
+            elector = _elector(settings, renewing)
+        may_write: Callable[[], bool] = (lambda: elector.certain) if elector is not None else (lambda: True)
+        client = await stack.enter_async_context(KubeClient(configuration, may_write=may_write))
         version = await _greet(client, configuration)
         log.info(
             "starting",
@@ -178,7 +208,7 @@ async def run(settings: Settings) -> None:
             namespaces=list(settings.namespaces) or "all",
             operator_namespace=settings.operator_namespace,
         )
-        house, ready = build(settings, client, shutdown), asyncio.Event()
+        house, ready = build(settings, client, shutdown, elector=elector), asyncio.Event()
         servers: list[web.AppRunner] = []
         try:
             # Before the CRDs are waited for: a probe of liveness must not end that.
@@ -206,7 +236,13 @@ async def _greet(client: KubeClient, configuration: Configuration) -> Mapping[st
 
 async def _opened(settings: Settings, house: House, shutdown: Shutdown) -> bool:
     """Wait until the watches may start; False when the process is asked to stop first."""
-    opening = Opening(house.client, house.known, settings.namespaces or (None,), settings.operator_namespace)
+    opening = Opening(
+        house.client,
+        house.known,
+        settings.namespaces or (None,),
+        settings.operator_namespace,
+        settings.lease_name if settings.leader_elect else None,
+    )
     work = asyncio.create_task(opening.run())
     waiting = asyncio.create_task(shutdown.event.wait())
     try:
@@ -232,6 +268,7 @@ async def _live(
         await asyncio.wait({watching, starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             starting.result()
+            house.duty.opened.set()
             ready.set()
             log.info("ready")
         await asyncio.wait({watching, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -282,6 +319,7 @@ async def _started(insights: Insights) -> None:
 
 async def _hand_over(settings: Settings, house: House, shutdown: Shutdown) -> None:
     """Let the runs finish what cannot be left; a second signal cuts that short, which the records survive."""
+    await house.duty.stop()
     closing = asyncio.create_task(house.action_bench.close(settings.shutdown_seconds))
     insisting = asyncio.create_task(shutdown.insisted.wait())
     await asyncio.wait({closing, insisting}, return_when=asyncio.FIRST_COMPLETED)
@@ -292,7 +330,8 @@ async def _hand_over(settings: Settings, house: House, shutdown: Shutdown) -> No
     for bench in (house.retention_bench, house.engine_bench):
         await bench.close(0.0)
     await _end(insisting)
-    await house.events.drain(2.0)
+    await house.events.drain(1.0)
+    await house.duty.give_back()
 
 
 def _explain(watching: asyncio.Task[None]) -> None:
@@ -314,8 +353,12 @@ async def _serve(settings: Settings, house: House, ready: asyncio.Event, servers
     metrics.AWAITING_APPROVAL.set_function(lambda: house.action_bench.count(Phase.AWAITING_APPROVAL))
     metrics.ACTIVE.labels("RestateEngine").set_function(lambda: house.engine_bench.active)
     metrics.ACTIVE.labels(RETENTION_KIND.kind).set_function(lambda: house.retention_bench.active)
+
+    def able() -> bool:
+        return ready.is_set() and house.duty.able
+
     if settings.health_port:
-        servers.append(await http.serve_health(settings.bind_address, settings.health_port, ready.is_set))
+        servers.append(await http.serve_health(settings.bind_address, settings.health_port, able))
     if settings.metrics_port:
         servers.append(await http.serve_metrics(settings.bind_address, settings.metrics_port))
 

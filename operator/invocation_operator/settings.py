@@ -105,8 +105,14 @@ class Settings(BaseSettings):
     """debug, info, warning or error."""
     shutdown_seconds: Annotated[float, Field(ge=0, le=600)] = 20.0
     """How long runs may take to finish their batch and hand over when the operator stops."""
-    lease_seconds: Annotated[float, Field(ge=1, le=300)] = 15.0
-    """How long an operator may be silent before another one takes its runs over."""
+    leader_elect: bool = False
+    """Work only while this process holds the Lease; stand by otherwise. Several may run then, and one works."""
+    lease_name: Annotated[str, Field(max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")] = (
+        "restate-invocation-operator"
+    )
+    """Name of that Lease in the operator's namespace; the same for all that may stand in for each other."""
+    lease_seconds: Annotated[float, Field(ge=1, le=300)] = 10.0
+    """How long an operator may be silent before another one leads and takes its runs over."""
     call_timeout_seconds: Annotated[float, Field(ge=0.5, le=120)] = 10.0
     """How long one call on an invocation may take. A call whose answer was lost is judged after this and a margin."""
     batch_endpoints: bool = True

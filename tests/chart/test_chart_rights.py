@@ -95,6 +95,7 @@ CLUSTERWIDE_MAY = [
     (("get", "list", "create", "delete"), f"invocationrecords.{OPS}", OWN),
     (("update",), f"invocationrecords.{OPS}/status", OWN),
     (("get", "create", "delete"), "configmaps", OWN),
+    (("create",), "leases.coordination.k8s.io", OWN),
 ]
 NEVER = [
     # A specification is the users' alone; what one of them gave a TTL is deleted singly.
@@ -109,6 +110,9 @@ NEVER = [
     (("update", "patch", "deletecollection"), f"invocationrecords.{OPS}", OWN),
     # Planned sets are immutable.
     (("list", "watch", "update", "patch", "deletecollection"), "configmaps", SERVED),
+    # Other Leases than the release's own, by whose right nobody can be kept from leading.
+    (("get", "list", "watch", "update", "patch", "delete"), "leases.coordination.k8s.io", OWN),
+    ((*READ, *WRITE), "leases.coordination.k8s.io", SERVED),
     # Nothing that leads to more rights or to other people's work.
     ((*WRITE, "escalate", "bind"), "clusterroles.rbac.authorization.k8s.io", EVERYWHERE),
     ((*WRITE, "escalate", "bind"), "roles.rbac.authorization.k8s.io", OWN),
@@ -141,6 +145,7 @@ NARROW_MAY = [
     (("update",), f"invocationrecords.{OPS}/status", "narrow-system"),
     (("get", "create", "delete"), "configmaps", "narrow-system"),
     (("get",), "restatecloudenvironments.restate.dev", EVERYWHERE),
+    (("create",), "leases.coordination.k8s.io", "narrow-system"),
 ]
 NARROW_NEVER = [
     (READ, f"invocationactions.{OPS}", EVERYWHERE),
@@ -174,6 +179,13 @@ def of(found: dict[str, bool], *, allowed: bool) -> list[str]:
 
 def test_rights_clusterwide_are_enough(clusterwide: Account) -> None:
     assert of(answers(clusterwide, CLUSTERWIDE_MAY), allowed=False) == []
+
+
+def test_rights_to_lead_are_those_to_one_lease(clusterwide: Account, narrow: Account) -> None:
+    for account in (clusterwide, narrow):
+        for verb, allowed in (("get", True), ("update", True), ("delete", False), ("patch", False)):
+            may = account.may(verb, "leases.coordination.k8s.io", account.namespace, name=account.name)
+            assert may is allowed, verb
 
 
 def test_rights_clusterwide_are_no_more(clusterwide: Account) -> None:

@@ -122,9 +122,24 @@ def test_chart_pod_is_restricted(helm: Helm, values: Mapping[str, Any]) -> None:
     assert operator["resources"]["limits"]["memory"]
 
 
-def test_chart_pod_never_overlaps_with_its_successor(helm: Helm) -> None:
-    deployment = only(helm.template(), "Deployment")["spec"]
+def test_chart_pod_is_followed_by_one_that_stands_by_already(helm: Helm) -> None:
+    objects = helm.template({"replicas": 2, "leaderElection": {"leaseSeconds": 8}})
+    deployment = only(objects, "Deployment")["spec"]
+    rolling = {"maxSurge": 1, "maxUnavailable": 0}
+    assert (deployment["replicas"], deployment["strategy"]) == (2, {"type": "RollingUpdate", "rollingUpdate": rolling})
+    options = environment(objects)
+    assert options["INVOCATION_OPERATOR_LEADER_ELECT"] == "true"
+    assert options["INVOCATION_OPERATOR_LEASE_SECONDS"] == "8"
+    (rights,) = (rule for obj in objects for rule in obj.get("rules", ()) if rule["verbs"] == ["get", "update"])
+    assert rights["resourceNames"] == [options["INVOCATION_OPERATOR_LEASE_NAME"]]
+
+
+def test_chart_pod_without_an_election_never_overlaps_with_its_successor(helm: Helm) -> None:
+    objects = helm.template({"leaderElection": {"enabled": False}})
+    deployment = only(objects, "Deployment")["spec"]
     assert (deployment["replicas"], deployment["strategy"]) == (1, {"type": "Recreate"})
+    assert "INVOCATION_OPERATOR_LEADER_ELECT" not in environment(objects)
+    assert not [rule for obj in objects for rule in obj.get("rules", ()) if "leases" in rule["resources"]]
 
 
 def test_chart_probes_ask_the_health_port(helm: Helm) -> None:
@@ -145,6 +160,9 @@ def test_chart_options_by_default(helm: Helm) -> None:
         "INVOCATION_OPERATOR_HEALTH_PORT": "8081",
         "INVOCATION_OPERATOR_LOG_FORMAT": "json",
         "INVOCATION_OPERATOR_LOG_LEVEL": "info",
+        "INVOCATION_OPERATOR_LEADER_ELECT": "true",
+        "INVOCATION_OPERATOR_LEASE_NAME": "op-restate-invocation-operator",
+        "INVOCATION_OPERATOR_LEASE_SECONDS": "10",
         "INVOCATION_OPERATOR_SHUTDOWN_SECONDS": "20",
     }
 

@@ -13,6 +13,7 @@ from invocation_operator import app
 from invocation_operator.api.v1alpha1.base import GROUP, VERSION
 from invocation_operator.cluster.errors import ClusterError
 from invocation_operator.reconcile.cell import Cell
+from invocation_operator.reconcile.duty import Duty
 from invocation_operator.reconcile.workbench import Done, Outcome, Workbench
 from invocation_operator.settings import Settings
 
@@ -57,7 +58,8 @@ def house(stubborn: Stubborn) -> app.House:
 
     idle = Workbench("RestateEngine", nothing, lambda obj: False)
     absent = cast("Any", None)
-    return app.House(absent, cast("Any", Quiet()), absent, stubborn.bench, idle, idle, absent, absent, absent, absent)
+    duty = Duty(None, (idle, stubborn.bench), ())
+    return app.House(absent, cast("Any", Quiet()), absent, stubborn.bench, idle, idle, duty, absent)
 
 
 async def hang() -> tuple[Stubborn, app.House]:

@@ -57,6 +57,9 @@ would be given rights to everything instead.
 {{- if and (eq .Values.scope "cluster") .Values.watchNamespaces }}
 {{- fail "watchNamespaces: is for scope=namespaces; set that, or leave the list empty to serve the whole cluster" }}
 {{- end }}
+{{- if and (not .Values.leaderElection.enabled) (gt (int .Values.replicas) 1) }}
+{{- fail "replicas: more than one need leaderElection.enabled" }}
+{{- end }}
 {{- if eq (int .Values.ports.metrics) (int .Values.ports.health) }}
 {{- fail "ports: metrics and health must differ" }}
 {{- end }}

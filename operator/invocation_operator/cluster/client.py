@@ -9,7 +9,7 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -99,11 +99,23 @@ def _no_configuration(kubeconfig: Path | None, error: Exception) -> str:
 
 
 class KubeClient:
-    """Plain objects in, plain objects out. All methods raise the errors of ``cluster.errors``."""
+    """Plain objects in, plain objects out. All methods raise the errors of ``cluster.errors``.
 
-    def __init__(self, configuration: Configuration, *, connections: int = 64) -> None:
+    ``may_write`` is asked right before each write: a process that does not lead must change nothing.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        *,
+        connections: int = 64,
+        timeout_seconds: float = REQUEST_TIMEOUT_SECONDS,
+        may_write: Callable[[], bool] = lambda: True,
+    ) -> None:
         configuration.connection_pool_maxsize = connections
         self._api = ApiClient(configuration)
+        self._timeout_seconds = timeout_seconds
+        self._may_write = may_write
         self._host: str = configuration.host
 
     async def __aenter__(self) -> Self:
@@ -153,6 +165,10 @@ class KubeClient:
     async def patch(self, resource: Resource, namespace: str, name: str, patch: Object) -> Object:
         """Merge ``patch`` into an object; a ``metadata.uid`` or resourceVersion in it is a precondition."""
         return await self._request("PATCH", resource.path(namespace, name), patch, content_type=MERGE_PATCH)
+
+    async def replace(self, resource: Resource, namespace: str | None, name: str, body: Object) -> Object:
+        """Replace an object; ``body`` carries the resourceVersion that was read."""
+        return await self._request("PUT", resource.path(namespace, name), body)
 
     async def replace_status(self, resource: Resource, namespace: str, name: str, body: Object) -> Object:
         """Replace an object's status; ``body`` carries the resourceVersion that was read."""
@@ -208,9 +224,11 @@ class KubeClient:
         except (kube_config.ConfigException, TimeoutError, aiohttp.ClientError, OSError, *_SURPRISES) as error:
             detail = str(error) or type(error).__name__
             raise errors.ClusterUnavailable(f"{method} {path}: no credentials for the API server: {detail}") from error
+        if method != "GET" and not self._may_write():
+            raise errors.NotLeading(f"{method} {path}: not sent, another operator leads or may do so by now")
         try:
             response = await self._api.rest_client.request(
-                method, self._host + path, headers=headers, body=body, _request_timeout=REQUEST_TIMEOUT_SECONDS
+                method, self._host + path, headers=headers, body=body, _request_timeout=self._timeout_seconds
             )
             text: bytes = await response.read()
         except (TimeoutError, aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:

@@ -4,6 +4,7 @@
 
     ClusterError
     ├── ClusterUnavailable   no answer, or the API server cannot serve now; may heal, try again
+    │   └── NotLeading       not sent: this process does not lead, or is not sure of it
     ├── ObjectNotFound       404
     ├── ObjectExists         409 on create
     ├── WriteConflict        409 on update: somebody else wrote first, read again
@@ -23,6 +24,10 @@ class ClusterError(Exception):
 
 class ClusterUnavailable(ClusterError):
     """No answer, or a 429 or 5xx; the write may or may not have been carried out."""
+
+
+class NotLeading(ClusterUnavailable):
+    """The write was not sent, because another operator leads or may do so by now."""
 
 
 class ObjectNotFound(ClusterError):

@@ -40,7 +40,7 @@ TERMINAL = frozenset(
 class Lease:
     """How long the right to work on a run lasts without a renewal, in seconds."""
 
-    seconds: float = 15.0
+    seconds: float = 10.0
     """After this long without a renewal a run may be taken over."""
 
     @property

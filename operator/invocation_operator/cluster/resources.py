@@ -15,6 +15,7 @@ SECRETS = Resource("secrets")
 NAMESPACES = Resource("namespaces")
 CONFIG_MAPS = Resource("configmaps")
 EVENTS = Resource("events")
+LEASES = Resource("leases", "coordination.k8s.io")
 CRDS = Resource("customresourcedefinitions", "apiextensions.k8s.io")
 CLOUD_ENVIRONMENTS = Resource("restatecloudenvironments", "restate.dev", "v1beta1")
 

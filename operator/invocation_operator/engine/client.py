@@ -8,7 +8,7 @@ the two differ.
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -52,9 +52,11 @@ class EngineClient:
         call_timeout: float = 10.0,
         connect_timeout: float = 5.0,
         max_connections: int = 100,
+        may_write: Callable[[], bool] = lambda: True,
     ) -> None:
         """Timeouts in seconds; ``query_timeout`` is for a whole query, ``call_timeout`` for any other request and,
-        in queries, for the time between two pieces of the answer once it began.
+        in queries, for the time between two pieces of the answer once it began. ``may_write`` is asked right before
+        anything but a query or a GET is sent; ``Withheld`` when it says no.
 
         Raises:
             CertificateInvalid: a PEM text cannot be used.
@@ -65,6 +67,7 @@ class EngineClient:
         self._call_timeout = call_timeout
         self._connect_timeout = connect_timeout
         self._max_connections = max_connections
+        self._may_write = may_write
         self._transport = self._to(connection)
 
     def _to(self, connection: Connection) -> Transport:
@@ -73,6 +76,7 @@ class EngineClient:
             connect_timeout=self._connect_timeout,
             call_timeout=self._call_timeout,
             max_connections=self._max_connections,
+            may_write=self._may_write,
         )
 
     def reconnect(self, connection: Connection, *, query_timeout: float) -> Transport:

@@ -5,7 +5,8 @@ outcome of one invocation::
 
     EngineError
     ├── Unreachable            no answer: connection refused, DNS, reset, timeout; ``sent`` tells whether it was asked
-    │   └── CertificateInvalid TLS: the engine's certificate, ours, or the PEM that was configured
+    │   ├── CertificateInvalid TLS: the engine's certificate, ours, or the PEM that was configured
+    │   └── Withheld           a write that this process may not send now, and did not
     ├── Unauthorized           401, 403
     ├── Rejected               any other 4xx, ``status``
     │   ├── NotFound           404, in the engine's own words (a proxy's 404 is a BadReply)
@@ -77,6 +78,13 @@ class CertificateInvalid(Unreachable):
 
     def __init__(self, message: str, *, sent: bool = False) -> None:
         super().__init__(message, sent=sent)
+
+
+class Withheld(Unreachable):
+    """Not sent: another operator process works now, or may do so. Nothing was asked."""
+
+    def __init__(self) -> None:
+        super().__init__("not sent, another operator leads or may do so by now", sent=False)
 
 
 class Unauthorized(EngineError):

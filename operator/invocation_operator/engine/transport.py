@@ -1,9 +1,9 @@
 """One HTTP exchange with an engine: sent within explicit timeouts, its answer bounded, its failure given a name.
 
 Called by ``engine.client`` only. Invariants: a write is sent at most once (neither here nor in aiohttp is it
-repeated); a read is repeated once, and only when a kept-alive connection turned out to be closed; redirects are never
-followed, cookies never kept, the environment (proxies, netrc) never read; no error carries a reply's text other than
-the engine's own JSON ``message``.
+repeated), and only if it may be at the moment at which its connection is there; a read is repeated once, and only when
+a kept-alive connection turned out to be closed; redirects are never followed, cookies never kept, the environment
+(proxies, netrc) never read; no error carries a reply's text other than the engine's own JSON ``message``.
 """
 
 import contextlib
@@ -11,13 +11,14 @@ import json
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
 import aiohttp
+from aiohttp.connector import Connection as Connector
 from yarl import URL
 
 from invocation_operator.engine import errors
@@ -48,7 +49,13 @@ class Transport:
     """A pool of connections to one engine. ``close`` it."""
 
     def __init__(
-        self, connection: Connection, *, connect_timeout: float, call_timeout: float, max_connections: int
+        self,
+        connection: Connection,
+        *,
+        connect_timeout: float,
+        call_timeout: float,
+        max_connections: int,
+        may_write: Callable[[], bool],
     ) -> None:
         """Opens nothing yet. Raises ``CertificateInvalid`` for unusable PEM, ``ValueError`` for anything else that
         cannot be used; neither message holds what was given.
@@ -61,6 +68,7 @@ class Transport:
         self._connect_timeout = connect_timeout
         self._call_timeout = call_timeout
         self._max_connections = max_connections
+        self._request_class = _guarded(may_write)
         self._ssl: ssl.SSLContext | bool = True
         if self._base.scheme == "https":
             self._ssl = tls_context(connection.ca_pem, connection.client_cert_pem, connection.client_key_pem)
@@ -177,6 +185,7 @@ class Transport:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
                 raise_for_status=False,
+                request_class=self._request_class,
                 trace_configs=[_trace()],
             )
         return self._session
@@ -221,6 +230,22 @@ def _checked_token(token: str | None) -> str | None:
     if not token or any(not "!" <= character <= "~" for character in token):
         raise ValueError("the bearer token is empty or holds characters that a header cannot")
     return token
+
+
+def _guarded(may_write: Callable[[], bool]) -> type[aiohttp.ClientRequest]:
+    """Return requests that ask ``may_write`` when the connection is there and not a byte is written yet.
+
+    Waiting for a connection takes seconds at worst, after which whoever asked may not be the one who may any more.
+    Queries are posted, and change nothing.
+    """
+
+    class Guarded(aiohttp.ClientRequest):
+        async def send(self, conn: Connector) -> aiohttp.ClientResponse:
+            if self.method != "GET" and self.url.name != "query" and not may_write():
+                raise errors.Withheld
+            return await super().send(conn)
+
+    return Guarded
 
 
 def _trace() -> aiohttp.TraceConfig:

@@ -48,6 +48,7 @@ RECORDS_PRUNED = Counter(
     "InvocationRecords that were deleted because they were old enough.",
     registry=REGISTRY,
 )
+LEADER = Gauge("invocation_operator_leader", "Whether this process leads.", registry=REGISTRY)
 ACTIVE = Gauge("invocation_operator_active_objects", "Objects being worked on.", ["kind"], registry=REGISTRY)
 AWAITING_APPROVAL = Gauge(
     "invocation_operator_awaiting_approval", "Actions whose plan waits for its approval.", registry=REGISTRY
@@ -101,6 +102,12 @@ def run_concluded(action: ActionType, phase: Phase) -> None:
 def plan_approved(action: ActionType) -> None:
     """Count an approval that was taken up."""
     APPROVALS.labels(action.value).inc()
+
+
+def forget_engines() -> None:
+    """Drop what is said of all engines: another process looks at them now."""
+    for gauge in (ENGINE_UP, ENGINE_INVOCATIONS):
+        gauge.clear()
 
 
 def forget_engine(namespace: str, engine: str) -> None:

@@ -61,6 +61,7 @@ class Engines:
         batch_endpoints: bool,
         clock: Callable[[], float],
         engine_client: Callable[..., EngineClient] = EngineClient,
+        may_write: Callable[[], bool] = lambda: True,
     ) -> None:
         self._client = client
         self._engine_client = engine_client
@@ -70,6 +71,7 @@ class Engines:
         self._call_timeout = call_timeout
         self._batch_endpoints = batch_endpoints
         self._clock = clock
+        self._may_write = may_write
         self._specs: dict[Key, EngineSpec] = {}
         self._uids: dict[Key, str] = {}
         self._versions: dict[Key, int] = {}
@@ -367,7 +369,12 @@ class Engines:
             timeout = parse_duration(spec.limits.query_timeout).total_seconds()
             station = self._stations.get(key)
             if station is None:
-                client = self._engine_client(connection, query_timeout=timeout, call_timeout=self._call_timeout)
+                client = self._engine_client(
+                    connection,
+                    query_timeout=timeout,
+                    call_timeout=self._call_timeout,
+                    may_write=self._may_write,
+                )
                 budget = self._budgets.setdefault(address, Budget(1, 1, self._clock))
                 station = Station(address, connection, timeout, client, budget, asyncio.Semaphore(64))
                 self._stations[key] = station

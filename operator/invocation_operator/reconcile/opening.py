@@ -6,6 +6,7 @@ too small end the start with a message, because watches without them would only 
 """
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,8 +14,8 @@ import structlog
 
 from invocation_operator.api.v1alpha1.base import GROUP, VERSION
 from invocation_operator.cluster.client import KubeClient, Resource
-from invocation_operator.cluster.errors import ClusterError, Forbidden
-from invocation_operator.cluster.resources import ACTIONS, ENGINES, RECORDS, RETENTION_POLICIES
+from invocation_operator.cluster.errors import ClusterError, Forbidden, ObjectNotFound
+from invocation_operator.cluster.resources import ACTIONS, ENGINES, LEASES, RECORDS, RETENTION_POLICIES
 from invocation_operator.reconcile.engines import Engines
 
 log = structlog.get_logger(__name__)
@@ -32,6 +33,8 @@ class Opening:
     engines: Engines
     namespaces: Sequence[str | None]
     operator_namespace: str
+    lease: str | None = None
+    """Name of the Lease that an election needs."""
 
     async def run(self) -> None:
         """Wait for the CRDs, then read. Raises ``ClusterError`` when the operator cannot start like this."""
@@ -42,6 +45,9 @@ class Opening:
                 for resource in (ACTIONS, RETENTION_POLICIES):
                     await self._may_read(resource, namespace)
             await self._may_read(RECORDS, self.operator_namespace)
+            if self.lease is not None:
+                with contextlib.suppress(ObjectNotFound):
+                    await self.client.get(LEASES, self.operator_namespace, self.lease)
         except Forbidden as error:
             message = f"the operator's role is too small, helm upgrade --install gives it the right one: {error}"
             raise ClusterError(message) from error

@@ -4,6 +4,7 @@ Looked at now and then. Such a run is closed as stopped, so that the audit trail
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -39,6 +40,8 @@ class Orphans:
     client: KubeClient
     records: RecordStore
     leases: Leases
+    namespaces: Sequence[str] = ()
+    """Namespaces that are served; none: all. Others may keep their records beside ours, and see to them."""
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -73,6 +76,8 @@ class Orphans:
 
     async def _close(self, record: Record) -> bool:
         """Close one if it is an orphan; True when its holder's lease must run out first."""
+        if self.namespaces and record.spec.source.namespace not in self.namespaces:
+            return False
         if await self._has_object(record):
             return False
         if self.leases.wait_seconds(record) > 0:

@@ -95,6 +95,8 @@ class Runner:
     clock: Callable[[], float]
     shutting_down: Callable[[], bool]
     call_timeout: float
+    leads: Callable[[], bool] = lambda: True
+    """Whether this process may act at all; asked beside the hold of each run."""
 
     async def run(self, cell: Cell, board: Bulletin, task: Task) -> None:
         """Carry out ``task`` and close its books. Raises ``HoldLost`` when somebody else has the run."""
@@ -168,7 +170,7 @@ class Runner:
             engine_suspended=lambda: self.engines.suspended(address),
             engine_replaced=lambda: self.engines.replaced(task.resolved),
             not_allowed=ceilings.broken,
-            holds=lambda: task.hold.certain,
+            holds=lambda: task.hold.certain and self.leads(),
             shutting_down=self.shutting_down,
             deadline=parse_duration(timeout).total_seconds() if timeout else None,
             now=clock.now,

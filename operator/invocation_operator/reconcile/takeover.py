@@ -1,4 +1,5 @@
-"""When an unfinished run may be taken over: its holder let it go, is this very process, or has not renewed for a lease.
+"""When an unfinished run may be taken over: its holder let it go, is this very process, has led before this one (and
+does not work any more), or has not renewed for a lease.
 
 The lease is watched on this process's own clock, from the moment a renewal was first seen, so that no two clocks need
 to agree.
@@ -25,15 +26,23 @@ class _Watched:
 class Leases:
     """Renewals of other holders, as this process saw them."""
 
-    def __init__(self, identity: str, lease: Lease, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        identity: str,
+        lease: Lease,
+        clock: Callable[[], float],
+        outlived: Callable[[str], bool] = lambda holder: False,
+    ) -> None:
+        """``outlived`` tells whether a holder is known to have ceased to work (``cluster.election``)."""
         self._identity = identity
+        self._outlived = outlived
         self._lease = lease
         self._clock = clock
         self._seen: dict[str, _Watched] = {}
 
     def wait_seconds(self, record: Record) -> float:
         """Return how long to wait before ``record`` may be taken over; 0: now."""
-        if record.holder in ("", self._identity):
+        if record.holder in ("", self._identity) or self._outlived(record.holder):
             self.forget(record.name)
             return 0.0
         now = self._clock()

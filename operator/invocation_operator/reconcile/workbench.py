@@ -3,11 +3,14 @@
 kopf tells of every object and every change, at least once; ten thousand finished objects must cost nothing but a look.
 A task reconciles its object until there is nothing left to do, waits when told to, and starts over when the object
 changed meanwhile.
+
+A workbench that rests, because another process leads, takes in what the watch says and starts no task: what it holds is
+what there is to do at the moment at which it begins.
 """
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
 import structlog
@@ -48,13 +51,16 @@ Reconcile = Callable[[Cell], Awaitable[Outcome]]
 class Workbench:
     """Tasks of one kind."""
 
-    def __init__(self, kind: str, reconcile: Reconcile, needs_work: Callable[[Object], bool]) -> None:
+    def __init__(
+        self, kind: str, reconcile: Reconcile, needs_work: Callable[[Object], bool], *, resting: bool = False
+    ) -> None:
         self._kind = kind
         self._reconcile = reconcile
         self._needs_work = needs_work
         self._cells: dict[Key, Cell] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._closing = False
+        self._resting = resting
 
     def observe(self, obj: Object, *, deleted: bool = False) -> None:
         """Take in what the watch says of an object."""
@@ -63,18 +69,30 @@ class Workbench:
         if deleted:
             if cell is not None and _same(cell.obj, obj):
                 cell.put(None)
+                self._take_up(cell)
             return
         if cell is not None:
             cell.put(obj)
         elif self._needs_work(obj):
             cell = self._cells[key] = Cell(key, obj)
-        if cell is not None and key not in self._tasks and not self._closing:
-            self._tasks[key] = asyncio.create_task(self._work(cell), name=f"{self._kind} {key[0]}/{key[1]}")
+        if cell is not None:
+            self._take_up(cell)
 
     def ring_all(self) -> None:
         """Wake all waiting tasks: something that they depend on has changed."""
         for cell in self._cells.values():
             cell.ring()
+
+    def begin(self) -> None:
+        """Work, from now on, and on all that is there."""
+        self._resting = False
+        for cell in list(self._cells.values()):
+            self._take_up(cell)
+
+    async def rest(self) -> None:
+        """Cut off what is being done, and start nothing until told to begin: somebody else does it."""
+        self._resting = True
+        await self._cancel(list(self._tasks.values()))
 
     @property
     def active(self) -> int:
@@ -94,21 +112,37 @@ class Workbench:
         if not tasks:
             return
         _, left = await asyncio.wait(tasks, timeout=timeout_seconds)
-        for task in left:
+        await self._cancel(left)
+
+    @staticmethod
+    async def _cancel(tasks: Collection[asyncio.Task[None]]) -> None:
+        for task in tasks:
             task.cancel()
-        if left:
-            # Bounded: a task that does not heed its cancellation must not keep the process.
-            _, left = await asyncio.wait(left, timeout=CANCEL_SECONDS)
+        if not tasks:
+            return
+        # Bounded: a task that does not heed its cancellation must not keep the process.
+        _, left = await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
         if left:
             log.warning("tasks that do not end are left behind", tasks=sorted(task.get_name() for task in left))
+
+    def _take_up(self, cell: Cell) -> None:
+        """Start a task for ``cell`` unless it has one; what rests keeps only cells that need work."""
+        if cell.key in self._tasks or self._closing:
+            return
+        if not self._resting:
+            name = f"{self._kind} {'/'.join(cell.key)}"
+            self._tasks[cell.key] = asyncio.create_task(self._work(cell), name=name)
+        elif cell.obj is None or not self._needs_work(cell.obj):
+            del self._cells[cell.key]
 
     async def _work(self, cell: Cell) -> None:
         # Whatever is logged in this task is about this object.
         structlog.contextvars.bind_contextvars(kind=self._kind, object="/".join(cell.key))
         failures = waits = 0
+        done = False
         try:
             with cell.bell() as bell:
-                while not self._closing and cell.obj is not None:
+                while not self._closing and not self._resting and cell.obj is not None:
                     bell.clear()
                     version = cell.version
                     outcome: Outcome
@@ -126,11 +160,15 @@ class Workbench:
                         rung = await bell.wait(_pause(outcome, waits))
                         waits = 0 if rung or outcome.most is None else waits + 1
                     elif cell.version == version:
+                        done = True
                         return
         finally:
             self._tasks.pop(cell.key, None)
-            if self._cells.get(cell.key) is cell:
-                del self._cells[cell.key]
+            if done or self._closing or cell.obj is None:
+                self._cells.pop(cell.key, None)
+            else:
+                # Told to rest; perhaps it was told to begin again before this task heeded that.
+                self._take_up(cell)
 
 
 def _same(known: Object | None, obj: Object) -> bool:

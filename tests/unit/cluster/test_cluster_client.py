@@ -80,3 +80,24 @@ async def test_client_without_its_token_file_may_heal(tmp_path: Path, content: s
                 await client.version()
             token.write_text("t")
             assert await client.version() == {}
+
+
+async def test_client_that_does_not_lead_reads_and_sends_no_write() -> None:
+    async def script(_: Asked, wire: Wire) -> None:
+        await wire.json(200, {"metadata": {"name": "x"}})
+
+    async with fake_admin(script) as server:
+        configuration = Configuration(host=server.url)
+        async with KubeClient(configuration, may_write=lambda: False) as client:
+            assert await client.get(CONFIG_MAPS, "shop", "x")
+            body = {"metadata": {"name": "x"}}
+            for write in (
+                client.create(CONFIG_MAPS, "shop", body),
+                client.replace(CONFIG_MAPS, "shop", "x", body),
+                client.replace_status(CONFIG_MAPS, "shop", "x", body),
+                client.patch_status(CONFIG_MAPS, "shop", "x", body),
+                client.delete(CONFIG_MAPS, "shop", "x"),
+            ):
+                with pytest.raises(errors.NotLeading):
+                    await write
+        assert [asked.method for asked in server.asked] == ["GET"]

@@ -285,3 +285,31 @@ async def test_transport_used_after_close_is_unreachable() -> None:
             await client.operate(Op.CANCEL, ID)
     assert not caught.value.sent
     assert len(admin.asked) == 1
+
+
+async def test_transport_withholds_writes_from_one_who_may_not_and_answers_its_questions() -> None:
+    async with fake_admin(_fine) as admin, admin.client(may_write=lambda: False) as client:
+        with pytest.raises(errors.Withheld) as caught:
+            await client.operate(Op.CANCEL, ID)
+        assert not caught.value.may_have_acted
+        with pytest.raises(errors.Withheld):
+            await client.post_internal("invocations_batch_operations", "kill", body={"invocation_ids": [ID]})
+        assert await client.rows("select 1") == []
+        assert await client.cluster_name() == "c"
+    assert [asked.method for asked in admin.asked] == ["POST", "GET"]
+
+
+async def test_transport_asks_whether_a_write_may_be_sent_only_when_its_connection_is_there() -> None:
+    """Connecting may take seconds, in which another operator may come to lead."""
+    asked_after: list[int] = []
+    async with fake_admin(_fine) as admin:
+
+        def may_write() -> bool:
+            asked_after.append(admin.connections)
+            return True
+
+        async with admin.client(may_write=may_write) as client:
+            await client.operate(Op.CANCEL, ID)
+            await client.operate(Op.CANCEL, ID)
+    assert asked_after[-1] == 1, "on the connection that is kept, too"
+    assert len(asked_after) == len(admin.asked) == 2

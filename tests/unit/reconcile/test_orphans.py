@@ -52,3 +52,13 @@ async def test_orphans_without_the_right_to_look_close_nothing() -> None:
     with pytest.raises(Forbidden):
         await orphans(kube).close_all()
     assert kube.phase("a-orphan") is None
+
+
+async def test_orphans_of_namespaces_that_another_release_serves_are_left_to_it() -> None:
+    kube = Keeper()
+    kube.record("a-orphan", "gone")
+    kube.forbidden.add(ACTIONS.plural)
+    found = orphans(kube)
+    found.namespaces = ("billing",)
+    assert await found.close_all() is False
+    assert kube.phase("a-orphan") is None

@@ -46,3 +46,14 @@ def test_leases_of_runs_that_ended_elsewhere_are_forgotten() -> None:
     assert watch.wait("still-asked-about") == 0.0
     watch.wait("new")
     assert set(watch.leases._seen) == {"still-asked-about", "new"}
+
+
+def test_lease_of_a_former_leader_needs_no_wait_while_this_process_leads() -> None:
+    watch = Watch()
+    gone: set[str] = set()
+    watch.leases = Leases("me", Lease(15.0), lambda: watch.now, gone.__contains__)
+    assert watch.wait("a") == 15.0
+    gone.add("other")
+    assert watch.wait("a") == 0.0
+    gone.clear()
+    assert watch.wait("a") == 15.0, "from the beginning: it may be at work again"

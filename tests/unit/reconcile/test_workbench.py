@@ -270,3 +270,76 @@ def test_trouble_with_the_api_server_is_told_without_a_traceback() -> None:
         ]
 
     virtual_time.run(play())
+
+
+def test_resting_bench_holds_what_there_is_to_do_and_does_it_once_told_to_begin() -> None:
+    async def play() -> None:
+        story = Story()
+        made = Workbench("Thing", story, lambda obj: not obj["spec"].get("settled"), resting=True)
+        made.observe(thing("settled meanwhile"))
+        made.observe(thing("deleted meanwhile"))
+        made.observe(thing("changed meanwhile"))
+        made.observe(thing("settled from the start", settled=True))
+        made.observe(thing("settled meanwhile", version=2, settled=True))
+        made.observe(thing("deleted meanwhile"), deleted=True)
+        made.observe(thing("changed meanwhile", version=3))
+        await asyncio.sleep(60)
+        assert (story.asked, made.active) == ([], 0)
+        made.begin()
+        await idle(made)
+        assert story.versions == ["3"]
+
+    virtual_time.run(play())
+
+
+def test_bench_that_is_told_to_rest_cuts_off_its_tasks_and_begins_anew_when_told_to() -> None:
+    async def play() -> None:
+        cut: list[str] = []
+        begun = 0
+
+        async def slow(cell: Cell) -> Outcome:
+            nonlocal begun
+            begun += 1
+            try:
+                await asyncio.sleep(100)
+            except asyncio.CancelledError:
+                cut.append(cell.key[1])
+                raise
+            return Done()
+
+        made = Workbench("Thing", slow, lambda obj: not obj["spec"].get("settled"))
+        made.observe(thing("a"))
+        made.observe(thing("b"))
+        await asyncio.sleep(1)
+        await made.rest()
+        assert (sorted(cut), made.active) == (["a", "b"], 0)
+        made.observe(thing("b", version=2, settled=True))
+        made.begin()
+        await asyncio.sleep(1)
+        assert (begun, made.active) == (3, 1)
+        await idle(made)
+
+    virtual_time.run(play())
+
+
+def test_bench_that_begins_before_a_deaf_task_has_heard_that_it_should_rest_loses_no_object() -> None:
+    async def play() -> None:
+        begun = 0
+
+        async def deaf(_: Cell) -> Outcome:
+            nonlocal begun
+            begun += 1
+            for _again in range(2):
+                with suppress(asyncio.CancelledError):
+                    await asyncio.sleep(60)
+            return Retry(1) if begun == 1 else Done()
+
+        made = Workbench("Thing", deaf, lambda _: True)
+        made.observe(thing())
+        await asyncio.sleep(1)
+        await made.rest()
+        made.begin()
+        await idle(made)
+        assert begun == 2
+
+    virtual_time.run(play())
