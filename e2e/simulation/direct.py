@@ -5,7 +5,7 @@ from typing import Any
 
 from e2e.simulation.apiserver import ApiServer
 from e2e.simulation.wires import Response
-from invocation_operator.cluster.client import KubeClient
+from invocation_operator.cluster.client import REQUEST_TIMEOUT_SECONDS, KubeClient
 
 
 class DirectKube(KubeClient):
@@ -16,6 +16,8 @@ class DirectKube(KubeClient):
         self.asked: list[str] = []
         self._api = self
         self._host = ""
+        self._timeout_seconds = REQUEST_TIMEOUT_SECONDS
+        self._may_write = lambda: True
         self.rest_client = self
 
     async def update_params_for_auth(self, *_: Any) -> None:

@@ -17,7 +17,7 @@ from yarl import URL
 from e2e.simulation import admin
 from e2e.simulation.apiserver import ApiServer
 from e2e.simulation.engine import Engine
-from invocation_operator.cluster.client import KubeClient
+from invocation_operator.cluster.client import REQUEST_TIMEOUT_SECONDS, KubeClient
 from invocation_operator.engine import errors
 from invocation_operator.engine.client import EngineClient
 from invocation_operator.engine.models import Connection
@@ -254,6 +254,7 @@ class SimulatedEngineClient(EngineClient):
             connect_timeout=self._connect_timeout,
             call_timeout=self._call_timeout,
             max_connections=self._max_connections,
+            may_write=self._may_write,
         )
 
 
@@ -263,6 +264,8 @@ class SimulatedKube(KubeClient):
     def __init__(self, network: Network, process: Sender) -> None:
         self._api = self
         self._host = ""
+        self._timeout_seconds = REQUEST_TIMEOUT_SECONDS
+        self._may_write = lambda: True
         self.rest_client = self
         self._network = network
         self._process = process

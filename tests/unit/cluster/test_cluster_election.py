@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from e2e.simulation import loop as virtual_time
 from invocation_operator.cluster.client import KubeClient, Object, Resource
 from invocation_operator.cluster.election import LOOK_SECONDS, Elector
 from invocation_operator.cluster.errors import (
@@ -19,7 +20,6 @@ from invocation_operator.cluster.errors import (
     WriteConflict,
 )
 from invocation_operator.cluster.records import Lease
-from tests.unit.reconcile import virtual_time
 
 LEASE = Lease(10.0)
 TAKEN = LEASE.seconds + 2 * LOOK_SECONDS

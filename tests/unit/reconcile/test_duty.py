@@ -3,12 +3,12 @@
 import asyncio
 from typing import Any, cast
 
+from e2e.simulation import loop as virtual_time
 from invocation_operator.cluster.election import Elector
 from invocation_operator.observe import metrics
 from invocation_operator.reconcile.cell import Cell
 from invocation_operator.reconcile.duty import Duty
 from invocation_operator.reconcile.workbench import Outcome, Retry, Workbench
-from tests.unit.reconcile import virtual_time
 from tests.unit.reconcile.test_workbench import thing
 
 
