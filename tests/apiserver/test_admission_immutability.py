@@ -137,6 +137,7 @@ FROZEN: list[tuple[str, Spec, str, Any]] = [
     ("a laxer approval", WAITING, "approval.drift", "Subset"),
     ("no approval block", WAITING, "approval", None),
     ("an approval block where there was none", LEAST, "approval", {"drift": "Exact"}),
+    ("a report afterwards", LEAST, "report", "ConfigMap"),
     ("another meaning of once", FULL, "runPolicy", "OncePerObject"),
 ]
 

@@ -1,7 +1,11 @@
 """Once, with a set that is kept in chunks beside the record: killed while it is written, and while it is worked on."""
 
+import base64
+import gzip
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -13,6 +17,7 @@ from e2e.scenarios.lane import Lane, until
 
 SIZE = 1500
 LIMITS = {"maxTargets": 2 * SIZE}
+SLOWER = {**LIMITS, "operationsPerSecond": 300}
 
 
 @pytest.fixture
@@ -60,6 +65,34 @@ def test_once_large_restart_killed_in_mid_run_makes_one_child_each(lane: Lane, w
     lane.ended("large", timeout=120)
     truth.none(truth.told(lane, "large", SIZE) + truth.one_child_each(world.engine, ids)[:5])
     until(lambda: not lane.chunks(), lambda: f"chunks were left: {lane.chunks()}")
+
+
+def test_once_large_report_of_a_run_killed_in_the_middle_tells_each_once(lane: Lane, world: World, crowd: str) -> None:
+    ids = completed(world.engine, crowd, SIZE, "fail_terminal")
+    victim = lane.start_operator()
+    target = {"services": [crowd], "handlers": ["fail_terminal"]}
+    lane.create(lane.manifest("told", "RestartAsNew", target, limits=SLOWER, report="ConfigMap"))
+    # After the first page, and before the last.
+    until(lambda: pages(lane), lambda: f"no page was written\n{lane.logs()}")
+    victim.kill()
+    assert "completionTime" not in lane.records("told")[0]["status"], "it was to be killed in the middle"
+    lane.revive()
+    done = lane.ended("told", timeout=120)
+    truth.none(truth.told(lane, "told", SIZE) + truth.one_child_each(world.engine, ids)[:5])
+    assert [page["metadata"]["name"] for page in pages(lane)] == done["status"]["report"]["configMaps"]
+    texts = [gzip.decompress(base64.b64decode(page["binaryData"]["report"])).decode() for page in pages(lane)]
+    lines = [json.loads(line) for text in texts for line in text.splitlines()]
+    assert sorted(line["id"] for line in lines) == sorted(ids)
+    rows = world.engine.sql(
+        f"select id, restarted_from from sys_invocation where target_service_name = '{crowd}' "
+        "and target_handler_name = 'fail_terminal' and restarted_from is not null"
+    )
+    assert {(line["id"], line["newId"]) for line in lines} == {(row["restarted_from"], row["id"]) for row in rows}
+
+
+def pages(lane: Lane) -> list[dict[str, Any]]:
+    path = f"/api/v1/namespaces/{lane.namespace}/configmaps?labelSelector=ops.restate.dev/report"
+    return list(lane.control_plane.request("GET", path).expect(200).json()["items"])
 
 
 @pytest.mark.parametrize("cut", [Cut.KILL_BEFORE, Cut.KILL_AFTER])

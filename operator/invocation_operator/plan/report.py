@@ -59,6 +59,8 @@ class Findings:
     """Bounded results of single invocations, and why some were skipped. Counts are the ledger's."""
 
     redact: bool = False
+    sink: Callable[[int, Result], None] | None = None
+    """Takes every result, where all of them are kept."""
     _kept: list[tuple[int, int, int, Result]] = field(default_factory=list)
     _serial: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
@@ -68,8 +70,11 @@ class Findings:
         if result.outcome is Outcome.SKIPPED:
             self.skipped[result.reason or "Unknown"] += 1
         self._serial += 1
+        shown = self._cut(result)
+        if self.sink is not None:
+            self.sink(index, shown)
         # A heap of the worst kept: what is least important (highest rank, latest) is on top and leaves first.
-        entry = (-self._rank(result), -index, -self._serial, self._cut(result))
+        entry = (-self._rank(result), -index, -self._serial, shown)
         if len(self._kept) < RESULTS:
             heapq.heappush(self._kept, entry)
         else:

@@ -82,10 +82,10 @@ class PlannedSet(Sequence[Planned]):
         self.extend(targets)
 
     def append(self, target: Planned) -> None:
-        """Add one. Raises ValueError for an id that cannot be one."""
+        """Add one. Raises ``DamagedSet`` for an id that cannot be one."""
         id_ = target.id.encode()
         if not id_ or b"\0" in id_:
-            raise ValueError("this is no invocation id")
+            raise DamagedSet("this is no invocation id")
         if len(id_) > self._width:
             self._widen(len(id_))
         if self._ordered and self._created and id_ <= self._id(len(self) - 1):

@@ -27,7 +27,7 @@ from invocation_operator.plan import refusal as r
 from invocation_operator.plan.guardrails import check_specification
 from invocation_operator.plan.refusal import Refusal
 from invocation_operator.plan.targets import DamagedSet
-from invocation_operator.reconcile import narrate, parse
+from invocation_operator.reconcile import narrate, parse, reporting
 from invocation_operator.reconcile.approval import Approvals
 from invocation_operator.reconcile.board import Board
 from invocation_operator.reconcile.cell import Cell
@@ -321,6 +321,7 @@ class ActionReconciler:
             rollout=status.rollout,
             results=status.results,
             skipped_reasons=status.skipped_reasons,
+            report=reporting.recorded(record),
             completion_time=status.completion_time,
         )
 

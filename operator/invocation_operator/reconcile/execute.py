@@ -256,7 +256,8 @@ class Executor:
                 self._drop_unasked()
             if final is not None and self._wound_down(final, now - stopped_at):
                 await self._last_look(final)
-                self.run.tidy(self._earlier, self._flights if final in (Stop.SHUTDOWN, Stop.HOLD_LOST) else None)
+                handed_over = self._flights if final in (Stop.SHUTDOWN, Stop.HOLD_LOST) else None
+                self.run.tidy(final.value, self._earlier, handed_over)
                 return final
             if final is None and feeder.done() and not self._flights:
                 return None
@@ -424,7 +425,7 @@ class Executor:
         flight.pace = min(flight.pace * LOOK_GROWTH, LOOK_LIMIT_SECONDS)
 
     def _settle(self, flight: Flight, settled: Settled) -> None:
-        self.run.settle(flight.item, settled)
+        self.run.settle(flight.item.index, settled)
         self._land(flight.item.index)
         if settled.outcome in BAD:
             self._bad += 1

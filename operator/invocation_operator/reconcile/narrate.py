@@ -88,6 +88,7 @@ _OF_ONE_RUN = (
     "rollout",
     "results",
     "skipped_reasons",
+    "report",
 )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from invocation_operator.api.v1alpha1.action import Outcome, Result
+from invocation_operator.api.v1alpha1.action import Outcome
 from invocation_operator.plan.asked import AskTimes
 from invocation_operator.plan.ledger import Ledger
 from invocation_operator.plan.operation.base import Item, Operation, Settled
@@ -73,29 +73,19 @@ class Run:
             made.first_asked_at = max(min(asked, now), now - self.carried_seconds)
         return made
 
-    def settle(self, item: Item, settled: Settled) -> None:
+    def settle(self, index: int, settled: Settled) -> None:
         """Write down what became of an invocation."""
-        self.ledger.settle(item.index, settled.outcome)
-        self.findings.add(
-            item.index,
-            Result(
-                id=item.planned.id,
-                target=item.planned.label,
-                outcome=settled.outcome,
-                reason=settled.reason,
-                new_id=settled.new_id,
-                error=settled.error[:256] if settled.error else None,
-            ),
-        )
+        self.ledger.settle(index, settled.outcome)
+        self.findings.add(index, settled.result(self.targets[index]))
 
-    def tidy(self, earlier: Container[int], handed_over: Container[int] | None) -> None:
+    def tidy(self, stop: str, earlier: Container[int], handed_over: Container[int] | None) -> None:
         """Intents that never came into flight: of this life nothing was sent, of an earlier one nobody knows.
 
-        ``handed_over`` is what is in flight when somebody else goes on with it; None: nobody does.
+        ``stop`` is why; ``handed_over`` is what is in flight when somebody else goes on with it; None: nobody does.
         """
         for index in self.ledger.intended():
             if index in earlier and handed_over is None:
-                self.ledger.settle(index, Outcome.AMBIGUOUS)
+                self.settle(index, Settled(Outcome.AMBIGUOUS, stop))
             elif index not in earlier and index not in (handed_over or ()):
                 self.ledger.release(index)
 

@@ -38,8 +38,9 @@ from invocation_operator.reconcile.engines import Engines
 from invocation_operator.reconcile.enginewatch import EngineWatch
 from invocation_operator.reconcile.execute import Executor
 from invocation_operator.reconcile.health import HealthLooker
-from invocation_operator.reconcile.journal import Journal
+from invocation_operator.reconcile.journal import Journal, kept_alive
 from invocation_operator.reconcile.look import Looker
+from invocation_operator.reconcile.reporting import Reporter
 from invocation_operator.reconcile.run import Run
 from invocation_operator.reconcile.runclock import RunClock
 from invocation_operator.reconcile.station import Resolved
@@ -50,6 +51,7 @@ log = structlog.get_logger(__name__)
 
 LOST_MARGIN_SECONDS = 2.0
 """After the call timeout and this, a call whose answer was lost can no longer arrive at the engine."""
+REPORT_AGAIN_SECONDS = 1.0
 PROGRESS_SECONDS = 1.0
 PROGRESS_LIMIT_SECONDS = 5.0
 
@@ -103,7 +105,8 @@ class Runner:
         run_clock = RunClock(task.started, task.engine_now, self.clock)
         waves = _waves(task)
         asked = AskTimes((mark.below, run_clock.seconds(mark.time)) for mark in task.hold.record.status.asked or ())
-        journal = Journal(task.hold, task.ledger, task.findings, task.named, run_clock, waves, asked)
+        report = await self._reporter(board, task)
+        journal = Journal(task.hold, task.ledger, task.findings, task.named, run_clock, waves, asked, report=report)
         deployments = frozenset(task.hold.record.spec.deployments or ())
         lost_after = self.call_timeout + LOST_MARGIN_SECONDS
         record = task.hold.record.spec
@@ -150,6 +153,7 @@ class Runner:
             asyncio.create_task(self._tell(board, task, journal, executor, control)),
             asyncio.create_task(watch.run()),
             asyncio.create_task(ceilings.learn()),
+            asyncio.create_task(self._report(journal)),
         ]
         try:
             stop = await executor.execute()
@@ -195,12 +199,40 @@ class Runner:
             rollout=journal.rollout(),
             results=None,
             skipped_reasons=None,
+            report=journal.report_status(),
             requested_by=task.hold.record.spec.requested_by,
         )
         with contextlib.suppress(ObjectNotFound, WriteConflict):
             await board.write(status, insist=True)
         told = narrate.started(len(task.targets), recovered=task.recovered)
         self.events.tell(board.obj, "TakenOver" if task.recovered else "Started", f"{board.title}{told}")
+
+    async def _reporter(self, board: Bulletin, task: Task) -> Reporter | None:
+        if task.spec.report is None:
+            return None
+        record = task.hold.record
+        async with kept_alive(task.hold):
+            report = await Reporter.begin(self.client, board.obj, record, task.targets)
+        task.findings.sink = report.add
+        return report
+
+    async def _report(self, journal: Journal) -> None:
+        """Write a page whenever there is enough for one; what is left at the end is written then."""
+        report = journal.report
+        if report is None:
+            return
+        while True:
+            await report.due.wait()
+            try:
+                if report.needs_commit:
+                    await journal.renew()
+                await report.flush()
+            except HoldLost:
+                return
+            except ClusterError as error:
+                log.warning("could not write the report", record=journal.hold.record.name, error=str(error))
+                await asyncio.sleep(REPORT_AGAIN_SECONDS)
+                report.due.set()
 
     async def _renew(self, journal: Journal) -> None:
         while True:
@@ -244,6 +276,7 @@ class Runner:
                 rollout=journal.rollout(),
                 results=journal.findings.results() or None,
                 skipped_reasons=journal.findings.skipped_reasons() or None,
+                report=journal.report_status(),
             )
             with contextlib.suppress(ClusterError):
                 await board.write(status)
@@ -257,6 +290,8 @@ class Runner:
             await journal.hand_over()
             log.info("run handed over", record=task.hold.record.name, **_numbers(journal))
             return
+        if stop is not Stop.DELETED:
+            await journal.report_all()
         counted = journal.progress()
         turn = narrate.ended(counted, stop, len(task.targets), detail=detail, again=board.again, waves=journal.waves)
         at = journal.clock.engine_time(journal.clock.now())
@@ -271,6 +306,8 @@ class Runner:
             **_numbers(journal),
         )
         if stop is not Stop.DELETED:
+            if journal.report is not None:
+                await journal.report.rest(task.ledger)
             status = narrate.apply(
                 board.status,
                 turn,
@@ -281,9 +318,12 @@ class Runner:
                 rollout=journal.rollout(),
                 results=journal.findings.results() or None,
                 skipped_reasons=journal.findings.skipped_reasons() or None,
+                report=journal.report_status(),
             )
             with contextlib.suppress(ObjectNotFound, WriteConflict):
                 await board.write(status, insist=True)
+            if journal.report is not None and journal.report.problem:
+                self.events.tell(board.obj, "ReportIncomplete", f"{board.title}{journal.report.problem}", "Warning")
             kind: Literal["Normal", "Warning"] = "Normal" if turn.ready else "Warning"
             self.events.tell(board.obj, turn.reason, f"{board.title}{turn.message}", kind)
         record = task.hold.record

@@ -125,6 +125,7 @@ DIFFERENT = [
     ({"timeout": "1h"}, "it ends earlier"),
     ({"notAfter": "2027-01-01T00:00:00Z"}, "it may not start later"),
     ({"approval": {"drift": "Exact"}}, "it may do less"),
+    ({"report": "ConfigMap"}, "somebody wants to know more of it"),
     ({"approval": {"planMaxAge": "2h"}}, "another plan may be approved"),
     ({"runId": "again"}, "a person said: again"),
     ({"runPolicy": "OncePerObject"}, "a new object is a new run"),

@@ -25,6 +25,7 @@ from invocation_operator.api.v1alpha1.base import (
     StrictModel,
     Text,
 )
+from invocation_operator.api.v1alpha1.report import Report, ReportStatus
 from invocation_operator.api.v1alpha1.target import Target
 
 
@@ -211,6 +212,9 @@ class ActionSpec(StrictModel):
     """End the work this long after the run started, verification included. What was not reached is left alone."""
     not_after: datetime | None = None
     """Never start after this time."""
+    report: Report | None = None
+    """`ConfigMap` writes what became of each single invocation into ConfigMaps beside this object, which are deleted
+    with it. `status.report` names them. Default: `status.results` shows the most important ones."""
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=315_360_000)] | None = None
     """Delete this object so many seconds after it has ended; its InvocationRecord stays, so that the same manifest does
     not run again. Never done to an object that Argo CD, Flux or Helm owns: they would create it again. Default: it
@@ -383,6 +387,8 @@ class ActionStatus(Model):
     """Outcomes of single invocations, what needs attention first; bounded."""
     skipped_reasons: Annotated[list[NamedCount] | None, Field(max_length=20), ListType("map")] = None
     """Why invocations were skipped."""
+    report: ReportStatus | None = None
+    """With `spec.report`: where the full outcome is."""
     conditions: Annotated[list[Condition] | None, Field(max_length=8), ListType("map", key="type")] = None
     """`Ready`, and while they are true `Reconciling` or `Stalled`."""
 

@@ -110,6 +110,7 @@ IMMUTABLE = (
     "timeout",
     "notAfter",
     "approval",
+    "report",
     "runPolicy",
 )
 """What changes only together with ``runId``. That a field comes or goes is a change too."""

@@ -32,6 +32,7 @@ from invocation_operator.api.v1alpha1.base import (
     ShortText,
     Text,
 )
+from invocation_operator.api.v1alpha1.report import RecordReport
 
 Blob = Annotated[str, StringConstraints(max_length=1_000_000)]
 """zlib-compressed bytes in base64."""
@@ -140,6 +141,8 @@ class RecordStatus(Model):
     """Outcomes of single invocations, what needs attention first."""
     skipped_reasons: Annotated[list[NamedCount] | None, Field(max_length=20), ListType("map")] = None
     """Why invocations were skipped."""
+    report: RecordReport | None = None
+    """What is known of the run's report."""
     message: Text | None = None
     """How it ended, in a sentence."""
     completion_time: datetime | None = None

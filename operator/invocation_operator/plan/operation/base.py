@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from enum import Enum, StrEnum, auto
 from typing import Protocol
 
-from invocation_operator.api.v1alpha1.action import ActionSpec, Outcome
+from invocation_operator.api.v1alpha1.action import ActionSpec, Outcome, Result
 from invocation_operator.api.v1alpha1.target import CompletionOutcome, InvocationStatus
 from invocation_operator.plan.targets import Planned
 from invocation_operator.target.row import InvocationRow
@@ -108,6 +108,17 @@ class Settled:
     reason: str
     error: str | None = None
     new_id: str | None = None
+
+    def result(self, planned: Planned) -> Result:
+        """Return what is told of ``planned``, which ended so."""
+        return Result(
+            id=planned.id,
+            target=planned.label,
+            outcome=self.outcome,
+            reason=self.reason,
+            new_id=self.new_id,
+            error=self.error[:256] if self.error else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
