@@ -164,17 +164,20 @@ def test_chart_options_by_default(helm: Helm) -> None:
         "INVOCATION_OPERATOR_LEASE_NAME": "op-restate-invocation-operator",
         "INVOCATION_OPERATOR_LEASE_SECONDS": "10",
         "INVOCATION_OPERATOR_SHUTDOWN_SECONDS": "20",
+        "INVOCATION_OPERATOR_RECORD_RETENTION_DAYS": "400",
     }
 
 
 def test_chart_options_follow_the_values(helm: Helm) -> None:
     values = {**SEVERAL, "clusterDomain": "k8s.example", "logging": {"level": "debug", "format": "console"}}
+    values["recordRetentionDays"] = 0
     options = environment(helm.template(values))
     assert options["INVOCATION_OPERATOR_NAMESPACES"] == '["shop","123"]'
     assert options["INVOCATION_OPERATOR_TRUSTED_ENGINE_NAMESPACES"] == '["platform","shop"]'
     assert options["INVOCATION_OPERATOR_CLUSTER_DOMAIN"] == "k8s.example"
     assert options["INVOCATION_OPERATOR_LOG_LEVEL"] == "debug"
     assert options["INVOCATION_OPERATOR_LOG_FORMAT"] == "console"
+    assert options["INVOCATION_OPERATOR_RECORD_RETENTION_DAYS"] == "0"
 
 
 @pytest.mark.parametrize(
