@@ -78,7 +78,7 @@ def measure(stage: Stage, large: int = LARGE) -> list[Figure]:
 def measure_beside(stage: Stage) -> list[Figure]:
     """The latency of small actions: alone, beside a bulk run at half its rate, and beside one without a limit."""
     with stage.operator("beside"):
-        stage.connect("raised", stage.engine.admin_url, RAISED)
+        stage.connect("production", stage.engine.admin_url, RAISED)
         _bulk(stage, "warm", SMALL)
         idle = _singles(stage, "idle", None)
         Crowd.waiting(stage.engine, "Ours", LARGE)
@@ -116,7 +116,7 @@ def _alone(stage: Stage, name: str, size: int) -> Seen:
     Crowd.waiting(stage.engine, "Ours", size)
     paths = (ACTIONS, RECORDS, CONFIG_MAPS, f"/api/v1/namespaces/{NAMESPACE}/events")
     with stage.operator(name) as operator:
-        stage.connect("raised", stage.engine.admin_url, RAISED)
+        stage.connect("production", stage.engine.admin_url, RAISED)
         with _watched(stage, paths) as watches:
             seconds = _bulk_of(stage, name, size)
             time.sleep(3)
@@ -142,7 +142,7 @@ def _bulk(stage: Stage, name: str, size: int) -> float:
 def _bulk_of(stage: Stage, name: str, size: int = LARGE, limits: dict[str, int] | None = None) -> float:
     """Cancel what waits; seconds from the manifest to Ready."""
     limits = {"maxTargets": size, **(limits or {})}
-    manifest = stage.action(name, "Cancel", {"services": ["WaitsOurs"]}, engineRef={"name": "raised"}, limits=limits)
+    manifest = stage.action(name, "Cancel", {"services": ["WaitsOurs"]}, limits=limits)
     with Watch(stage.control_plane, ACTIONS) as watch:
         applied = time.perf_counter()
         Line.to(stage.control_plane).request("POST", ACTIONS, manifest)
@@ -164,7 +164,7 @@ def _singles(stage: Stage, name: str, until: threading.Event | None) -> list[flo
             if until is not None and until.is_set():
                 break
             own = f"{name}-{number}"
-            manifest = stage.action(own, "Cancel", {"ids": [id_]}, engineRef={"name": "raised"})
+            manifest = stage.action(own, "Cancel", {"ids": [id_]})
             seen = len(watch.events)
             begun = time.perf_counter()
             line.request("POST", ACTIONS, manifest)

@@ -43,7 +43,10 @@ class Stage:
         return operator_process.start(self.control_plane.kubeconfig, log=log, args=("run", *options, *more))
 
     def connect(self, name: str, url: str, limits: dict[str, Any] | None = None) -> None:
-        """Another RestateEngine; the operator, which runs, has connected to it."""
+        """A RestateEngine, or other limits of the first one; the operator, which runs, has connected to it.
+
+        Those with one address share one budget, by the strictest limits among them.
+        """
         meta = {"name": name, "namespace": NAMESPACE}
         spec = {"url": url, **({"limits": limits} if limits else {})}
         self.control_plane.apply({"apiVersion": API, "kind": "RestateEngine", "metadata": meta, "spec": spec})
@@ -65,7 +68,10 @@ class Stage:
 
     def connected(self, name: str = "production") -> bool:
         path = f"{ROOT}/namespaces/{NAMESPACE}/restateengines/{name}"
-        status = self.control_plane.request("GET", path).expect(200).json().get("status", {})
+        found = self.control_plane.request("GET", path).expect(200).json()
+        status = found.get("status", {})
+        if status.get("observedGeneration") != found["metadata"]["generation"]:
+            return False
         return any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", ()))
 
     def waiting(self, count: int) -> list[str]:

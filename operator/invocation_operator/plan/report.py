@@ -80,6 +80,12 @@ class Findings:
         else:
             heapq.heappushpop(self._kept, entry)
 
+    def wants(self, outcome: Outcome, index: int) -> bool:
+        """Whether a result could be among the most important: of most in a large run it is known that they are not."""
+        if outcome is not Outcome.EFFECTIVE or len(self._kept) < RESULTS:
+            return True
+        return (-_RANK[outcome], -index) > self._kept[0][:2]
+
     def restore(self, results: Sequence[Result], skipped: Sequence[NamedCount]) -> None:
         """Take in what an earlier holder of the run had kept."""
         self._kept.clear()

@@ -120,11 +120,14 @@ class Lane:
         """Return the most permits that one grant hands out now."""
         return self._budget.helping()
 
+    def share(self) -> int:
+        """Return how many this run may have in flight."""
+        share = self._budget._share()
+        return share if self.max_in_flight is None else min(share, self.max_in_flight)
+
     def slack(self) -> int:
         """Return how many more this run could have in flight right now."""
-        budget = self._budget
-        left = min(budget._share() - self.held, budget.max_in_flight - budget._held)
-        return left if self.max_in_flight is None else min(left, self.max_in_flight - self.held)
+        return min(self.share() - self.held, self._budget.max_in_flight - self._budget._held)
 
     def per_second(self) -> int:
         """Return how many operations may start within a second."""

@@ -40,7 +40,7 @@ SINGLE_LOOKS = 16
 """As many without the engine's batch endpoints, where one call that hangs keeps its whole batch."""
 VERIFYING_LOOKS = 2
 """So many batches are looked at again at once."""
-PATIENCE_SECONDS = 0.25
+PATIENCE_SECONDS = 2.0
 """How long the first look after a large batch waits while there is more to ask: both want the same engine."""
 DECIDED_AT_ONCE = 200
 """Decisions without giving way to anything else."""
@@ -151,6 +151,11 @@ class Executor:
         """Take in since when what is in flight was asked; called before each write of the record."""
         self.run.note_asked({i: f.item.asks > 0 for i, f in self._flights.items()}, self._launching, self.clock.now())
 
+    @property
+    def _more_to_ask(self) -> bool:
+        """Whether invocations are left that may be asked now and have not come into flight."""
+        return self.run.ledger.next_untouched(0) < self.run.reach
+
     # Feeding: permits, intent, and then into flight.
 
     async def _feed(self) -> None:
@@ -162,7 +167,7 @@ class Executor:
                 self._launch(index, lost=True)
             self._launching = None
         while not run.complete and self.control.final is None:
-            if run.ledger.next_untouched(0) < run.reach:
+            if self._more_to_ask:
                 await self._feed_some()
             elif self._flights:
                 # Some of them may yet become untouched again, when a suspend meets them before they were asked.
@@ -203,7 +208,8 @@ class Executor:
                 # Nothing more than the one call that shows whether it is over.
                 room = min(room, trial - queued)
             if room > 0 and queued * 2 <= rate and self.control.stop() is None:
-                if room >= min(most, helping) // 2 or not self._flights or waited:
+                full = min(most, helping, self.lane.share())
+                if min(room, self.lane.slack()) >= full // 2 or not self._flights or waited:
                     return room
                 # Each helping is a write to the record: a moment later it is a larger one.
                 waited = True
@@ -302,7 +308,7 @@ class Executor:
         """Start on what is due: what was not asked yet first, and no more than can be seen to soon."""
         if now < self.outage.until:
             return
-        hurry = not self.run.ledger.untouched
+        hurry = not self._more_to_ask or self.lane.slack() < self.lane.helping()
         due = [f for f in self._flights.values() if not f.busy and (f.due <= now or (f.patient and hurry))]
         first = [f for f in due if f.fresh]
         room = (BATCHED_LOOKS if self.batches.usable else SINGLE_LOOKS) - self._first_looks
@@ -371,7 +377,8 @@ class Executor:
             else:
                 self._later(flight)
         await asyncio.gather(*(self.sender.send(calls) for calls in self.sender.grouped(asks)))
-        patient = self.run.ledger.untouched > 0 and DECIDED_AT_ONCE // 2 <= len(asks) <= self.lane.slack()
+        # Failures that could stop the run are to be seen at once.
+        patient = len(asks) >= DECIDED_AT_ONCE and self._more_to_ask and self.run.max_failures is None
         for call in asks:
             if not call.flight.landed:
                 self._later(call.flight, patient=patient)

@@ -14,7 +14,7 @@ from invocation_operator.engine.errors import BadReply, reading
 from invocation_operator.plan.operation.base import NEVER_STARTED, Child, Evidence, Pauses, Seen, Signals
 from invocation_operator.plan.targets import Planned
 from invocation_operator.target.row import InvocationRow, MalformedRow, row_from_json
-from invocation_operator.target.sql import literal, select_ids
+from invocation_operator.target.sql import LOOK_COLUMNS, literal, select_ids
 from invocation_operator.values.times import parse_time
 
 
@@ -65,7 +65,7 @@ class Looker:
         """Return the rows by id, and the ids of those that cannot be read."""
         rows: dict[str, InvocationRow] = {}
         unreadable: set[str] = set()
-        for found in await self._client.rows(select_ids(ids, scopes_supported=self._scopes)):
+        for found in await self._client.rows(select_ids(ids, LOOK_COLUMNS, scopes_supported=self._scopes)):
             try:
                 row = row_from_json(found)
             except MalformedRow as error:

@@ -76,7 +76,8 @@ class Run:
     def settle(self, index: int, settled: Settled) -> None:
         """Write down what became of an invocation."""
         self.ledger.settle(index, settled.outcome)
-        self.findings.add(index, settled.result(self.targets[index]))
+        if self.findings.wants(settled.outcome, index):
+            self.findings.add(index, settled.result(self.targets[index]))
 
     def tidy(self, stop: str, earlier: Container[int], handed_over: Container[int] | None) -> None:
         """Intents that never came into flight: of this life nothing was sent, of an earlier one nobody knows.

@@ -19,6 +19,7 @@ from invocation_operator.values.ids import is_invocation_id
 
 __all__ = [
     "ALL_COLUMNS",
+    "LOOK_COLUMNS",
     "PLAN_COLUMNS",
     "SET_COLUMNS",
     "UnsupportedFilter",
@@ -58,6 +59,21 @@ SET_COLUMNS: tuple[str, ...] = (
     "target_service_key",
 )
 """What is kept of an invocation in a plan; of hundreds of thousands no more is asked for."""
+
+LOOK_COLUMNS: tuple[str, ...] = (
+    "id",
+    "created_at",
+    "status",
+    "target_service_name",
+    "target_service_ty",
+    "pinned_deployment_id",
+    "modified_at",
+    "journal_size",
+    "retry_count",
+    "completion_result",
+    "completion_failure",
+)
+"""What operations judge by."""
 
 ALL_COLUMNS: tuple[str, ...] = (
     *PLAN_COLUMNS,

@@ -20,6 +20,8 @@ def parse_time(text: str) -> datetime:
 
 def in_utc(moment: datetime) -> datetime:
     """Return ``moment`` in UTC; one without a zone is read as UTC."""
+    if moment.tzinfo is UTC:
+        return moment
     if moment.tzinfo is None:
         return moment.replace(tzinfo=UTC)
     try:
