@@ -28,6 +28,7 @@ from invocation_operator.engine.models import (
     ServiceBrief,
 )
 from invocation_operator.engine.replies import require_json
+from invocation_operator.engine.rounds import Rounds
 from invocation_operator.engine.rows import Row, RowDecoder, RowsError, TruncatedRowsError
 from invocation_operator.engine.transport import Transport
 from invocation_operator.engine.version import Version, parse_version
@@ -69,6 +70,8 @@ class EngineClient:
         self._max_connections = max_connections
         self._may_write = may_write
         self._transport = self._to(connection)
+        self._identity = Rounds(self._ask_identity)
+        self._now = Rounds(self._ask_now)
 
     def _to(self, connection: Connection) -> Transport:
         return Transport(
@@ -112,13 +115,22 @@ class EngineClient:
         return _text(await self._get("cluster-health"), "cluster_name")
 
     async def identity(self) -> EngineIdentity:
-        """Which cluster answers: its name and the ids of its deployments; there is no fingerprint to be had."""
+        """Which cluster answers: its name and the ids of its deployments; there is no fingerprint to be had.
+
+        Asked once for all who ask at the same time.
+        """
+        return await self._identity()
+
+    async def _ask_identity(self) -> EngineIdentity:
         name = await self.cluster_name()
         deployments = await self.rows("select id from sys_deployment")
         return EngineIdentity(cluster_name=name, deployments=frozenset(_text(row, "id") for row in deployments))
 
     async def now(self) -> datetime:
-        """The engine's clock, in UTC, to the microsecond."""
+        """The engine's clock, in UTC, to the microsecond. Asked once for all who ask at the same time."""
+        return await self._now()
+
+    async def _ask_now(self) -> datetime:
         rows = await self.rows("select now() as now")
         if len(rows) != 1:
             raise errors.BadReply("the engine did not tell the time")

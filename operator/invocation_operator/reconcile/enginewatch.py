@@ -30,11 +30,11 @@ class EngineWatch:
     """The cluster, as it was last seen."""
 
     async def run(self) -> None:
-        """Look now and then, until cancelled."""
+        """Look now and then, until cancelled; not at the beginning, which comes right after a look."""
         while True:
+            await asyncio.sleep(WATCH_SECONDS)
             with contextlib.suppress(EngineError, Waiting, ClusterError):
                 await self._look()
-            await asyncio.sleep(WATCH_SECONDS)
 
     async def _look(self) -> None:
         # The watch may not cover the engine's namespace, or lag behind: its kill switch must not wait for that.

@@ -20,6 +20,7 @@ from invocation_operator.plan import identity
 from invocation_operator.plan import refusal as r
 from invocation_operator.plan.build import Plan, PlanBuilder, counts, every_leaf
 from invocation_operator.plan.guardrails import Reach, check_plan, check_share
+from invocation_operator.plan.operation.base import NEVER_STARTED
 from invocation_operator.plan.operations import (
     CAN_BE_WATCHED,
     POSSIBLE,
@@ -310,6 +311,9 @@ async def _too_many(client: EngineClient, frozen: FrozenTarget, spec: ActionSpec
 async def _cascade(client: EngineClient, spec: ActionSpec, builder: PlanBuilder) -> tuple[Cascade | None, Descendants]:
     if spec.action not in REACHES_DESCENDANTS or not builder.targets:
         return None, Descendants()
+    if builder.by_status.keys() <= NEVER_STARTED:
+        # What has not begun has called nobody.
+        return Cascade(), Descendants()
     # An escalation kills, and a kill takes one-way calls with it.
     awaited_only = Operation.KILL not in caused_operations(spec)
     reach = await descendants(client, builder.targets, awaited_only=awaited_only)
