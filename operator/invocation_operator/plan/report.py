@@ -81,8 +81,8 @@ class Findings:
             heapq.heappushpop(self._kept, entry)
 
     def wants(self, outcome: Outcome, index: int) -> bool:
-        """Whether a result could be among the most important: of most in a large run it is known that they are not."""
-        if outcome is not Outcome.EFFECTIVE or len(self._kept) < RESULTS:
+        """Whether ``add`` would do anything with a result: of most in a large run it is known that it would not."""
+        if outcome is not Outcome.EFFECTIVE or self.sink is not None or len(self._kept) < RESULTS:
             return True
         return (-_RANK[outcome], -index) > self._kept[0][:2]
 

@@ -253,3 +253,24 @@ def test_phase_is_succeeded_only_without_anything_bad(counted: dict[str, int]) -
 )
 def test_sentence_names_what_happened(counted: dict[str, int], expected: str) -> None:
     assert report.sentence(ActionProgress(**counted)) == expected
+
+
+@given(st.lists(st.tuples(st.sampled_from(Outcome), st.integers(0, 200)), max_size=200, unique_by=lambda one: one[1]))
+def test_findings_lose_nothing_when_only_what_they_want_is_added(found: list[tuple[Outcome, int]]) -> None:
+    every, wanted = Findings(), Findings()
+    for outcome, index in found:
+        result = Result(id=f"inv_{index}", outcome=outcome, reason="Gone")
+        every.add(index, result)
+        if wanted.wants(outcome, index):
+            wanted.add(index, result)
+    assert wanted.results() == every.results()
+    assert wanted.skipped_reasons() == every.skipped_reasons()
+
+
+def test_findings_that_are_handed_on_want_everything() -> None:
+    findings = Findings()
+    for index in range(2 * RESULTS):
+        findings.add(index, Result(id=f"inv_{index}", outcome=Outcome.EFFECTIVE, reason="Gone"))
+    assert not findings.wants(Outcome.EFFECTIVE, 2 * RESULTS)
+    findings.sink = lambda _index, _result: None
+    assert findings.wants(Outcome.EFFECTIVE, 2 * RESULTS)
