@@ -16,7 +16,7 @@ from e2e.rig import StartError, toolchain
 class Topic:
     """Something that is measured on a stage of its own, with a place in the documentation."""
 
-    measure: Callable[[Stage], Sequence[figures.Figure]]
+    measure: Callable[[Stage, int], Sequence[figures.Figure]]
     note: str
     services: str = "lab"
 
@@ -40,6 +40,9 @@ def main() -> int:
     parser.add_argument("topics", nargs="*", metavar="topic", help=f"{', '.join(TOPICS)} (default: all)")
     parser.add_argument("--write", action="store_true", help=f"put the figures into {figures.PAGE.name}")
     parser.add_argument("--machine", default=figures.machine(), help='the kind of machine, such as "2 cores, shared"')
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="rounds of comparisons side by side (default: %(default)s)"
+    )
     given = parser.parse_args()
     if unknown := [topic for topic in given.topics if topic not in TOPICS]:
         parser.error(f"no topic {', '.join(unknown)}; there are {', '.join(TOPICS)}")
@@ -49,12 +52,12 @@ def main() -> int:
             print(f"{topic} …", flush=True)
             begun = time.monotonic()
             with stage(TOPICS[topic].services) as started:
-                measured = TOPICS[topic].measure(started)
+                measured = TOPICS[topic].measure(started, given.rounds)
             print(figures.table(measured))
             print(f"  ({time.monotonic() - begun:.0f} s)\n", flush=True)
             missed = missed or any(figure.met is False for figure in measured)
             if given.write:
-                figures.write(topic, measured, TOPICS[topic].note, given.machine)
+                figures.write(topic, measured, TOPICS[topic].note.format(rounds=_rounds(given.rounds)), given.machine)
     except (StartError, toolchain.MissingToolError, TimeoutError, RuntimeError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
@@ -63,6 +66,10 @@ def main() -> int:
     if missed:
         print("A goal was missed.", file=sys.stderr)
     return 0
+
+
+def _rounds(number: int) -> str:
+    return "one round" if number == 1 else f"{number} rounds"
 
 
 if __name__ == "__main__":

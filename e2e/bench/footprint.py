@@ -22,7 +22,7 @@ NOTE = (
 )
 
 
-def measure(stage: Stage) -> list[Figure]:
+def measure(stage: Stage, _rounds: int) -> list[Figure]:
     interpreter, _ = _bare("pass")
     starts, imports = [], []
     for number in range(STARTS):

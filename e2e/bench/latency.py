@@ -19,7 +19,7 @@ NOTE = (
 )
 
 
-def measure(stage: Stage) -> list[Figure]:
+def measure(stage: Stage, _rounds: int) -> list[Figure]:
     actions = f"{ROOT}/namespaces/{NAMESPACE}/invocationactions"
     records = f"{ROOT}/namespaces/{OPERATOR_NAMESPACE}/invocationrecords"
     ids = stage.suspended(2 * (RUNS + WARM_UP))

@@ -18,7 +18,6 @@ from e2e.rig.wire import NOBODY_THERE, exchange
 
 SERVICES = "bulk"
 COUNT = 1_000
-ROUNDS = 3
 FINISHED = 10_000
 CREATORS = 8
 GOAL_RATIO = 0.6
@@ -30,7 +29,7 @@ NOTE = (
     f"{COUNT:,} InvocationActions created by {CREATORS} connections as fast as they take them, each cancelling one "
     "scheduled invocation, from the first create request to the last `Ready=True`; the bare handler in a namespace of "
     "its own makes the same writes (record, its end, two statuses, two Events) with the same client and knows no "
-    f"engine. Medians of {ROUNDS} rounds in changing order."
+    "engine. Medians of {rounds} in changing order."
 )
 NOTE_FINISHED = (
     f"{FINISHED:,} InvocationActions that have ended are there when the operator starts. Ready is what /readyz says, "
@@ -38,7 +37,7 @@ NOTE_FINISHED = (
 )
 
 
-def measure(stage: Stage) -> list[Figure]:
+def measure(stage: Stage, rounds: int) -> list[Figure]:
     """The crowd."""
     ours: list[float] = []
     bare: list[float] = []
@@ -48,7 +47,7 @@ def measure(stage: Stage) -> list[Figure]:
         with _bare_handler(stage, template):
             _crowd(stage, NAMESPACE, "warm", 20)
             _crowd(stage, BARE, "warm", 20)
-            for number in range(ROUNDS):
+            for number in range(rounds):
                 sides = [(NAMESPACE, ours), (BARE, bare)]
                 for namespace, times in sides if number % 2 else reversed(sides):
                     times.append(_crowd(stage, namespace, f"round-{number}", COUNT))
@@ -65,10 +64,10 @@ def measure(stage: Stage) -> list[Figure]:
             f"{ratio:.2f} of the bare handler, goal ≥ {GOAL_RATIO}",
             ratio >= GOAL_RATIO,
         ),
-        Figure("lost", "0", f"{ROUNDS * COUNT:,} actions, each Ready with one invocation effective"),
+        Figure("lost", "0", f"{rounds * COUNT:,} actions, each Ready with one invocation effective"),
         Figure("peak memory after the first round", f"{peaks[0]:.0f} MiB"),
         Figure(
-            f"peak memory after {ROUNDS} rounds",
+            f"peak memory after {rounds} rounds",
             f"{peaks[-1]:.0f} MiB",
             f"{growth:.2f} times that, goal ≤ {GOAL_MEMORY}",
             growth <= GOAL_MEMORY,
@@ -77,7 +76,7 @@ def measure(stage: Stage) -> list[Figure]:
     ]
 
 
-def measure_finished(stage: Stage) -> list[Figure]:
+def measure_finished(stage: Stage, _rounds: int) -> list[Figure]:
     """The start."""
     with stage.operator("template"):
         template = _template(stage)

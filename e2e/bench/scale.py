@@ -49,7 +49,7 @@ class Seen:
     writes: int
 
 
-def measure(stage: Stage, large: int = LARGE) -> list[Figure]:
+def measure(stage: Stage, _rounds: int, large: int = LARGE) -> list[Figure]:
     small_run = _alone(stage, "small", SMALL)
     large_run = _alone(stage, "large", large)
     ratio = large_run.peak / small_run.peak
@@ -75,7 +75,7 @@ def measure(stage: Stage, large: int = LARGE) -> list[Figure]:
     ]
 
 
-def measure_beside(stage: Stage) -> list[Figure]:
+def measure_beside(stage: Stage, _rounds: int) -> list[Figure]:
     """The latency of small actions: alone, beside a bulk run at half its rate, and beside one without a limit."""
     with stage.operator("beside"):
         stage.connect("production", stage.engine.admin_url, RAISED)

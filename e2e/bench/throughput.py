@@ -17,13 +17,12 @@ from e2e.rig import Engine
 
 SERVICES = "bulk"
 SIZE = 10_000
-ROUNDS = 3
 GOAL_BARE = 0.8
 GOAL_OFFICIAL = 3.0
 RAISED = {"maxInFlight": 10_000, "operationsPerSecond": 100_000}
 
 NOTE = (
-    f"{SIZE:,} invocations each, medians of {ROUNDS} rounds in changing order, every side with a fresh set of its own. "
+    f"{SIZE:,} invocations each, medians of {{rounds}} in changing order, every side with a fresh set of its own. "
     "The bare loop knows the ids beforehand and posts them to the engine's batch endpoint, in batches of the same size "
     "and as many at once as the operator has; it reads no row, keeps no intent and verifies nothing. It and the "
     "operator are timed from the first such request to the last answer, by a relay that both go through. The official "
@@ -76,7 +75,7 @@ class Times:
     """From the manifest to Ready with default limits."""
 
 
-def measure(stage: Stage, subject: Subject) -> list[Figure]:
+def measure(stage: Stage, rounds: int, subject: Subject) -> list[Figure]:
     times = Times()
     with Relay(stage.engine.admin_url) as relay, stage.operator("throughput") as operator:
         stage.connect("raised", relay.url, RAISED)
@@ -88,7 +87,7 @@ def measure(stage: Stage, subject: Subject) -> list[Figure]:
         try:
             # Not counted: the first of everything is slow, and tells how many batches the operator has at once.
             _ours(stage, subject, relay, f"{subject.operation}-first", Times(), size=crowd.BATCH * 3)
-            for number in range(ROUNDS):
+            for number in range(rounds):
                 for side in sides[number % 3 :] + sides[: number % 3]:
                     side(f"{subject.operation}-{number}")
             times.modest = _modest(stage, subject, f"{subject.operation}-modest")

@@ -17,6 +17,9 @@ from invocation_operator.target.row import InvocationRow, MalformedRow, row_from
 from invocation_operator.target.sql import LOOK_COLUMNS, literal, select_ids
 from invocation_operator.values.times import parse_time
 
+READ_AT_ONCE = 200
+"""Rows that are read without giving way to anything else."""
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -65,7 +68,10 @@ class Looker:
         """Return the rows by id, and the ids of those that cannot be read."""
         rows: dict[str, InvocationRow] = {}
         unreadable: set[str] = set()
-        for found in await self._client.rows(select_ids(ids, LOOK_COLUMNS, scopes_supported=self._scopes)):
+        answer = await self._client.rows(select_ids(ids, LOOK_COLUMNS, scopes_supported=self._scopes))
+        for number, found in enumerate(answer):
+            if number % READ_AT_ONCE == READ_AT_ONCE - 1:
+                await asyncio.sleep(0)
             try:
                 row = row_from_json(found)
             except MalformedRow as error:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from e2e.bench.__main__ import TOPICS
 from invocation_operator.cli import _parser
 from invocation_operator.observe import retention as _retention  # noqa: F401 - its metrics
 from invocation_operator.observe.metrics import REGISTRY
@@ -105,3 +106,8 @@ def anchors(page: Path) -> set[str]:
     """Anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_performance_page_has_a_place_for_every_topic_of_the_bench() -> None:
+    page = (DOCS / "explanation" / "performance.md").read_text()
+    assert set(re.findall(r"^<!-- figures:(\S+) -->$", page, re.MULTILINE)) == set(TOPICS)
