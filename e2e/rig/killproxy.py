@@ -105,14 +105,22 @@ def cluster_write(method: str, path: str, body: bytes) -> str | None:
     return f"{method} {found[1]}{found[2] or ''}" if found and method != "GET" else None
 
 
+_NOBODY = r"inv_1\w{11}0{22}"
+"""An id that no invocation has: a call on it asks whether the engine has read its log."""
+
+
 def engine_write(method: str, path: str, body: bytes) -> str | None:
     """Operations on invocations; those that only ask what the engine can do (on no real id) do not count."""
-    if re.search(r"/invocations/inv_1\w{11}0{22}/", path):
-        return None  # no invocation has this id: it asks whether the engine has read its log
+    if re.search(rf"/invocations/{_NOBODY}/", path):
+        return None
     if found := re.search(r"/invocations/(inv_1[^/]+)/([a-z-]+)$", path):
         return f"{method} {found[2]} {found[1]}"
     if found := re.search(r"/invocations_batch_operations/([a-z-]+)$", path):
-        ids = json.loads(body).get("invocation_ids") if body else None
+        ids = (
+            [id_ for id_ in json.loads(body).get("invocation_ids", ()) if not re.fullmatch(_NOBODY, id_)]
+            if body
+            else []
+        )
         return f"{method} batch-{found[1]} of {len(ids)}" if ids else None
     return None
 

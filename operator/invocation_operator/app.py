@@ -84,6 +84,7 @@ class House:
     client: KubeClient
     events: EventRecorder
     known: Engines
+    records: RecordStore
     action_bench: Workbench
     engine_bench: Workbench
     retention_bench: Workbench
@@ -175,7 +176,7 @@ def build(
     days = settings.record_retention_days
     pruning = Pruning(client, records, timedelta(days=days) if days else None, lambda: datetime.now(UTC))
     duty = Duty(elector, (engine_bench, action_bench, retention_bench), (orphans.run, expiry.run, pruning.run))
-    return House(client, events, known, action_bench, engine_bench, retention_bench, duty, registry)
+    return House(client, events, known, records, action_bench, engine_bench, retention_bench, duty, registry)
 
 
 def _elector(settings: Settings, client: KubeClient) -> Elector:
@@ -239,6 +240,7 @@ async def _opened(settings: Settings, house: House, shutdown: Shutdown) -> bool:
     opening = Opening(
         house.client,
         house.known,
+        house.records,
         settings.namespaces or (None,),
         settings.operator_namespace,
         settings.lease_name if settings.leader_elect else None,

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from invocation_operator.api.v1alpha1.action import Phase
 from invocation_operator.api.v1alpha1.base import API_VERSION
-from invocation_operator.api.v1alpha1.record import RECORD_KIND, RecordSpec, RecordStatus
+from invocation_operator.api.v1alpha1.record import RECORD_KIND, RecordSource, RecordSpec, RecordStatus
 from invocation_operator.cluster.client import KubeClient, Object
 from invocation_operator.cluster.errors import ObjectExists, ObjectNotFound, UnreadableObject, WriteConflict
 from invocation_operator.cluster.resources import RECORDS
@@ -34,6 +34,10 @@ TERMINAL = frozenset(
     }
 )
 """Phases in which nothing more happens without a person."""
+
+
+VERSION_LABEL = "ops.restate.dev/hash-version"
+"""Label of a record with the version of the canonical form behind its name, so that few are read to find others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,7 @@ class RecordStore:
         self.identity = identity
         self.lease = lease
         self._clock = clock
+        self._newer: dict[tuple[str | None, ...], str] = {}
 
     async def find(self, name: str) -> Record | None:
         """Return the record of that name, or None. Raises ``UnreadableObject``."""
@@ -145,12 +150,34 @@ class RecordStore:
         async for obj in self._client.list(RECORDS, self._namespace, label_selector=selector):
             yield Record.of({"apiVersion": API_VERSION, "kind": RECORD_KIND.kind, **obj})
 
+    async def note_newer(self, known_version: int) -> None:
+        """Take in which objects have run under a newer operator, whose records have names that this one cannot make.
+
+        After an operator was rolled back such a record would not be met by its name, and its manifest be run again.
+        """
+        selector = f"{VERSION_LABEL},{VERSION_LABEL} notin ({','.join(str(n + 1) for n in range(known_version))})"
+        found: dict[tuple[str | None, ...], str] = {}
+        async for obj in self._client.list(RECORDS, self._namespace, label_selector=selector):
+            spec = obj.get("spec") or {}
+            source = spec.get("source") or {}
+            asked_for = source.get("kind"), source.get("namespace"), source.get("name"), spec.get("runId")
+            found[asked_for] = str(obj["metadata"]["name"])
+        self._newer = found
+
+    def newer(self, source: RecordSource, run_id: str | None) -> str | None:
+        """Return the name of the record that a newer operator made for this run of ``source``, as far as is known."""
+        return self._newer.get((source.kind, source.namespace, source.name, run_id))
+
     async def create(self, name: str, spec: RecordSpec, labels: dict[str, str]) -> "Hold | None":
         """Create the record: the lock. None when the name is taken, which means: executed already, or being so."""
         body: Object = {
             "apiVersion": API_VERSION,
             "kind": RECORD_KIND.kind,
-            "metadata": {"name": name, "namespace": self._namespace, "labels": labels},
+            "metadata": {
+                "name": name,
+                "namespace": self._namespace,
+                "labels": {**labels, VERSION_LABEL: str(spec.hash_version)},
+            },
             "spec": dump(spec),
         }
         try:

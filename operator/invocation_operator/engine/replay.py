@@ -34,23 +34,29 @@ async def require_caught_up(client: EngineClient, ids: Iterable[str] | None = No
     asked = dict.fromkeys(spread(SPREAD) if ids is None else map(sibling, ids))
     if len(asked) > LIMIT:
         asked = dict.fromkeys(spread(LIMIT))
-    if batches and len(asked) > 1:
-        return await _ask_many(client, list(asked))
+    if batches and len(asked) > 1 and await _ask_many(client, list(asked)):
+        return
     left = iter(asked)
     answers = await asyncio.gather(*(_ask_all(client, left) for _ in range(AT_ONCE)), return_exceptions=True)
     for answer in answers:
         if answer is not None:
             raise answer
-    return None
 
 
-async def _ask_many(client: EngineClient, ids: Sequence[str]) -> None:
-    answer = await batch.operate_many(client, Op.CANCEL, ids)
+async def _ask_many(client: EngineClient, ids: Sequence[str]) -> bool:
+    """Ask for all in one request; False when the endpoint does not do it (any more), and the public calls must tell."""
+    try:
+        answer = await batch.operate_many(client, Op.CANCEL, ids)
+    except errors.Throttled:
+        raise
+    except (errors.Rejected, errors.Unauthorized, errors.BadReply):
+        return False
     if answer.taken:
         raise errors.BadReply(_TAKEN)
     for refusal in answer.refused.values():
         if refusal.status != 404:
             raise errors.ServerFault(refusal.message, status=503)
+    return True
 
 
 async def _ask_all(client: EngineClient, ids: Iterator[str]) -> None:

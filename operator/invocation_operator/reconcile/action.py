@@ -123,6 +123,8 @@ class ActionReconciler:
             record = await self.lock.unfinished_of(subject.source, subject.run_id)
         if record is not None:
             return await self._meet(cell, board, subject, record)
+        if newer := self.records.newer(subject.source, subject.run_id):
+            raise _made_by_newer(newer)
         if spec.suspend and spec.mode is not Mode.DRY_RUN:
             return await self._hold_up(board, subject, "Suspended", "waiting until spec.suspend is false.")
         refused = check_specification(spec, [located.spec.guardrails], located.namespace_labels or {})
@@ -238,8 +240,7 @@ class ActionReconciler:
 
     async def _resume_or_tell(self, cell: Cell, board: Board, subject: Subject, record: Record) -> Outcome:
         if record.spec.hash_version > identity.HASH_VERSION:
-            message = f"the record {record.name} was made by a newer operator; upgrade this one. Nothing is executed."
-            raise Waiting("RecordVersionUnknown", message, stalled=True)
+            raise _made_by_newer(record.name)
         mine = record.spec.source.uid == subject.uid
         if record.finished and mine and subject.status.record == record.name:
             return await self._finish_from(board, subject, record)
@@ -376,6 +377,11 @@ class ActionReconciler:
         if before is None or before.reason != turn.reason:
             self.events.tell(board.obj, turn.reason, turn.message, "Warning")
             log.info("waiting", reason=turn.reason, message=turn.message)
+
+
+def _made_by_newer(record: str) -> Waiting:
+    message = f"the record {record} was made by a newer operator; upgrade this one. Nothing is executed."
+    return Waiting("RecordVersionUnknown", message, stalled=True)
 
 
 _NEEDS_A_PERSON = frozenset({"RecordVersionUnknown"})

@@ -1,5 +1,5 @@
 """What must be so before the watches start: the CRDs are there, the operator may read what it lives on, and every
-RestateEngine is known (a ceiling must not come too late).
+RestateEngine is known (a ceiling must not come too late), and so is what newer operators have run.
 
 CRDs may come after the operator, as when both are in one directory that is applied: it waits for them. Rights that are
 too small end the start with a message, because watches without them would only look as if they ran.
@@ -15,7 +15,9 @@ import structlog
 from invocation_operator.api.v1alpha1.base import GROUP, VERSION
 from invocation_operator.cluster.client import KubeClient, Resource
 from invocation_operator.cluster.errors import ClusterError, Forbidden, ObjectNotFound
+from invocation_operator.cluster.records import RecordStore
 from invocation_operator.cluster.resources import ACTIONS, ENGINES, LEASES, RECORDS, RETENTION_POLICIES
+from invocation_operator.plan.identity import HASH_VERSION
 from invocation_operator.reconcile.engines import Engines
 
 log = structlog.get_logger(__name__)
@@ -31,6 +33,7 @@ class Opening:
 
     client: KubeClient
     engines: Engines
+    records: RecordStore
     namespaces: Sequence[str | None]
     operator_namespace: str
     lease: str | None = None
@@ -45,6 +48,7 @@ class Opening:
                 for resource in (ACTIONS, RETENTION_POLICIES):
                     await self._may_read(resource, namespace)
             await self._may_read(RECORDS, self.operator_namespace)
+            await self.records.note_newer(HASH_VERSION)
             if self.lease is not None:
                 with contextlib.suppress(ObjectNotFound):
                     await self.client.get(LEASES, self.operator_namespace, self.lease)

@@ -21,6 +21,7 @@ from invocation_operator.cluster.errors import (
 )
 from invocation_operator.cluster.records import Record, RecordStore
 from invocation_operator.cluster.resources import SOURCES
+from invocation_operator.plan.identity import HASH_VERSION
 from invocation_operator.reconcile.control import Stop
 from invocation_operator.reconcile.narrate import STOPS, abandoned
 from invocation_operator.reconcile.takeover import Leases
@@ -49,6 +50,7 @@ class Orphans:
         while True:
             await asyncio.sleep(pause)
             try:
+                await self.records.note_newer(HASH_VERSION)
                 waiting = await self.close_all()
             except ClusterError as error:
                 log.warning("could not look for orphaned records", error=str(error))

@@ -82,3 +82,23 @@ async def test_many_invocations_are_asked_for_in_one_request_where_there_are_bat
 async def test_partition_that_reads_its_log_is_not_passed_over_in_a_batch(engine: Engine) -> None:
     with pytest.raises(errors.ServerFault):
         await replay.require_caught_up(engine, spread(3), batches=True)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(errors.NotFound("no such endpoint", status=404), id="the endpoint is gone"),
+        pytest.param(errors.Unauthorized("not for you", status=403), id="a front keeps it for itself"),
+        pytest.param(errors.BadReply("HTML"), id="something else answers"),
+    ],
+)
+async def test_partitions_are_asked_one_by_one_when_the_batch_endpoint_does_not_do_it(
+    error: errors.EngineError,
+) -> None:
+    class Without(Engine):
+        async def post_internal(self, *_: str, body: Any) -> Any:
+            raise error
+
+    engine, ids = Without(errors.NotFound("no such invocation", status=404)), spread(3)
+    await replay.require_caught_up(engine, ids, batches=True)  # type: ignore[arg-type]
+    assert sorted(engine.asked) == sorted(map(sibling, ids))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from invocation_operator.api.v1alpha1.action import ActionSpec
+from invocation_operator.api.v1alpha1.action import ActionSpec, Limits
 from invocation_operator.api.v1alpha1.base import EngineIdentity
 from invocation_operator.plan.identity import canonical_json, canonical_spec, plan_hash, plan_place, record_name
 
@@ -74,6 +74,20 @@ def test_name_never_changes_between_versions(which: str) -> None:
     """A name that changes runs again what was run: never correct these values, raise HASH_VERSION."""
     spec, expected = GOLDEN[which]
     assert name(spec) == expected
+
+
+def test_name_does_not_change_with_a_field_that_a_later_version_gives_a_default() -> None:
+    class LaterLimits(Limits):
+        novelty: int = 7
+
+    class Later(ActionSpec):
+        limits: LaterLimits = LaterLimits()
+        novelty: str = "none"
+
+    later = Later.model_validate({**BASE, "limits": {"maxFailures": "5", "novelty": 7}, "novelty": "none"})
+    before = ActionSpec.model_validate({**BASE, "limits": {"maxFailures": "5"}})
+    place = {"engine": "shop/production", "namespace": "shop", "name": "a", "uid": "u"}
+    assert record_name(later, **place) == record_name(before, **place)
 
 
 def test_plan_hash_never_changes_between_versions() -> None:
