@@ -52,7 +52,7 @@ unit: $(STAMP) ## Tests that start no server
 
 .PHONY: test
 test: lint servers helm ## Everything: lint, then all tests against the real servers
-	pytest
+	pytest -n 2 --dist loadfile
 
 .PHONY: chaos
 chaos: servers ## Crashes at every write of every action, and at random instants (an hour; CHAOS_ROUNDS, CHAOS_SEED)

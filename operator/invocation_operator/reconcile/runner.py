@@ -8,15 +8,14 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Literal
+from datetime import datetime
 
 import structlog
 
 from invocation_operator.api.v1alpha1.action import ActionSpec, ActionType, Result
 from invocation_operator.cluster.chunks import delete_chunks
 from invocation_operator.cluster.client import KubeClient
-from invocation_operator.cluster.errors import ClusterError, ObjectNotFound, WriteConflict
+from invocation_operator.cluster.errors import ClusterError
 from invocation_operator.cluster.events import EventRecorder
 from invocation_operator.cluster.records import Hold, HoldLost
 from invocation_operator.engine.models import EngineIdentity as EngineSeen
@@ -44,7 +43,7 @@ from invocation_operator.reconcile.reporting import Reporter
 from invocation_operator.reconcile.run import Run
 from invocation_operator.reconcile.runclock import RunClock
 from invocation_operator.reconcile.station import Resolved
-from invocation_operator.reconcile.waiting import Waiting, unreachable
+from invocation_operator.reconcile.teller import Teller
 from invocation_operator.values.duration import parse_duration
 
 log = structlog.get_logger(__name__)
@@ -52,8 +51,6 @@ log = structlog.get_logger(__name__)
 LOST_MARGIN_SECONDS = 2.0
 """After the call timeout and this, a call whose answer was lost can no longer arrive at the engine."""
 REPORT_AGAIN_SECONDS = 1.0
-PROGRESS_SECONDS = 1.0
-PROGRESS_LIMIT_SECONDS = 5.0
 
 
 @dataclass(slots=True)
@@ -147,10 +144,11 @@ class Runner:
             connections=task.resolved.station.connections,
         )
         journal.before_write = executor.note_asked
-        begun = asyncio.create_task(self._begin(board, task, journal))
+        teller = Teller(self.events, board, journal, task.resolved)
+        begun = asyncio.create_task(teller.begin(task.spec.run_id, len(task.targets), recovered=task.recovered))
         helpers = [
             asyncio.create_task(self._renew(journal)),
-            asyncio.create_task(self._tell(board, task, journal, executor, control)),
+            asyncio.create_task(teller.follow(cell, executor, control)),
             asyncio.create_task(watch.run()),
             asyncio.create_task(ceilings.learn()),
             asyncio.create_task(self._report(journal)),
@@ -162,7 +160,7 @@ class Runner:
             for helper in (*helpers, begun):
                 helper.cancel()
             await asyncio.gather(*helpers, begun, return_exceptions=True)
-        await self._close(board, task, journal, stop, control.detail)
+        await self._close(teller, task, journal, stop, control.detail)
 
     def _control(self, cell: Cell, board: Bulletin, task: Task, clock: RunClock, ceilings: Ceilings) -> Control:
         timeout = task.spec.timeout
@@ -179,33 +177,6 @@ class Runner:
             deadline=parse_duration(timeout).total_seconds() if timeout else None,
             now=clock.now,
         )
-
-    async def _begin(self, board: Bulletin, task: Task, journal: Journal) -> None:
-        """Say that it runs. Done before the record is closed, so that a status that was lost is told from this."""
-        turn = narrate.running(journal.progress(), verifying=False, stop=None, outage=None, waves=journal.waves)
-        status = narrate.apply(
-            board.status,
-            turn,
-            generation=board.generation,
-            now=datetime.now(UTC),
-            run_id=task.spec.run_id,
-            record=task.hold.record.name,
-            start_time=task.started,
-            completion_time=None,
-            engine=task.resolved.identity,
-            plan=task.hold.record.spec.plan.summary,
-            approval=task.hold.record.spec.approval,
-            progress=journal.progress(),
-            rollout=journal.rollout(),
-            results=None,
-            skipped_reasons=None,
-            report=journal.report_status(),
-            requested_by=task.hold.record.spec.requested_by,
-        )
-        with contextlib.suppress(ObjectNotFound, WriteConflict):
-            await board.write(status, insist=True)
-        told = narrate.started(len(task.targets), recovered=task.recovered)
-        self.events.tell(board.obj, "TakenOver" if task.recovered else "Started", f"{board.title}{told}")
 
     async def _reporter(self, board: Bulletin, task: Task) -> Reporter | None:
         if task.spec.report is None:
@@ -244,46 +215,7 @@ class Runner:
             except ClusterError as error:
                 log.warning("could not renew the hold", record=journal.hold.record.name, error=str(error))
 
-    async def _tell(self, board: Bulletin, task: Task, journal: Journal, executor: Executor, control: Control) -> None:
-        """Write progress, soon at first and less often in a long run; nothing when nothing changed.
-
-        Nothing either once somebody else may hold the run: the status is theirs, and may tell its end already.
-        """
-        pause = PROGRESS_SECONDS
-        told: tuple[object, ...] = ()
-        while True:
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.25, PROGRESS_LIMIT_SECONDS)
-            counted = journal.progress()
-            stop = control.stop()
-            turn = narrate.running(
-                counted,
-                verifying=executor.all_asked,
-                stop=stop,
-                outage=_outage(task, executor),
-                waves=journal.waves,
-                detail=control.detail,
-            )
-            if stop is Stop.HOLD_LOST or told == (turn.phase, turn.message):
-                continue
-            told = (turn.phase, turn.message)
-            status = narrate.apply(
-                board.status,
-                turn,
-                generation=board.generation,
-                now=datetime.now(UTC),
-                progress=counted,
-                rollout=journal.rollout(),
-                results=journal.findings.results() or None,
-                skipped_reasons=journal.findings.skipped_reasons() or None,
-                report=journal.report_status(),
-            )
-            with contextlib.suppress(ClusterError):
-                await board.write(status)
-
-    async def _close(
-        self, board: Bulletin, task: Task, journal: Journal, stop: Stop | None, detail: str | None
-    ) -> None:
+    async def _close(self, teller: Teller, task: Task, journal: Journal, stop: Stop | None, detail: str | None) -> None:
         if stop is Stop.HOLD_LOST:
             raise HoldLost(task.hold.record.name)
         if stop is Stop.SHUTDOWN:
@@ -293,7 +225,8 @@ class Runner:
         if stop is not Stop.DELETED:
             await journal.report_all()
         counted = journal.progress()
-        turn = narrate.ended(counted, stop, len(task.targets), detail=detail, again=board.again, waves=journal.waves)
+        again = teller.bulletin.again
+        turn = narrate.ended(counted, stop, len(task.targets), detail=detail, again=again, waves=journal.waves)
         at = journal.clock.engine_time(journal.clock.now())
         await journal.finish(turn.phase, turn.message, at)
         metrics.run_ended(task.spec.action, turn.phase, journal.clock.now(), counted)
@@ -308,35 +241,10 @@ class Runner:
         if stop is not Stop.DELETED:
             if journal.report is not None:
                 await journal.report.rest(task.ledger)
-            status = narrate.apply(
-                board.status,
-                turn,
-                generation=board.generation,
-                now=datetime.now(UTC),
-                completion_time=at,
-                progress=counted,
-                rollout=journal.rollout(),
-                results=journal.findings.results() or None,
-                skipped_reasons=journal.findings.skipped_reasons() or None,
-                report=journal.report_status(),
-            )
-            with contextlib.suppress(ObjectNotFound, WriteConflict):
-                await board.write(status, insist=True)
-            if journal.report is not None and journal.report.problem:
-                self.events.tell(board.obj, "ReportIncomplete", f"{board.title}{journal.report.problem}", "Warning")
-            kind: Literal["Normal", "Warning"] = "Normal" if turn.ready else "Warning"
-            self.events.tell(board.obj, turn.reason, f"{board.title}{turn.message}", kind)
+            await teller.end(turn, at)
         record = task.hold.record
         with contextlib.suppress(ClusterError):
             await delete_chunks(self.client, record.namespace, record.chunk_prefix, record.spec.plan.chunks)
-
-
-def _outage(task: Task, executor: Executor) -> Waiting | None:
-    """Return what people are told of an engine that cannot be asked now: the same as before a run."""
-    error, resolved = executor.outage.error, task.resolved
-    if error is None:
-        return None
-    return unreachable(resolved.station.address, error, redact=resolved.spec.redact_keys)
 
 
 async def _latest(task: Task) -> dict[str, str] | None:
