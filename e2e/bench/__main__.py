@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from e2e.bench import figures, footprint, latency, many, scale, throughput
+from e2e.bench import figures, footprint, latency, many, retention, scale, throughput
 from e2e.bench.stage import Stage, stage
 from e2e.rig import StartError, toolchain
 
@@ -31,6 +31,7 @@ TOPICS = {
     "scale": Topic(scale.measure, scale.NOTE, scale.SERVICES),
     "beside": Topic(scale.measure_beside, scale.NOTE, scale.SERVICES),
     "many": Topic(many.measure, many.NOTE, many.SERVICES),
+    "retention": Topic(retention.measure, retention.NOTE, retention.SERVICES),
     "finished": Topic(many.measure_finished, many.NOTE_FINISHED, many.SERVICES),
 }
 

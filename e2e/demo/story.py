@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from e2e.demo.stage import OPERATOR_NAMESPACE, DemoError, Object, Stage
+from e2e.demo.stage import NAMESPACE, OPERATOR_NAMESPACE, DemoError, Object, Stage
 
 STUCK = range(1001, 1013)
 HANGING = range(1101, 1104)
@@ -21,6 +21,7 @@ KILL = "kill-hanging-checkouts"
 PAUSE = "pause-payments"
 RESUME = "resume-payments"
 PURGE = "purge-finished-checkouts"
+SWEEPS = "checkout-sweeps"
 
 
 class Story:
@@ -49,6 +50,8 @@ class Story:
             self.purge,
             self.once,
             self.again,
+            self.kept,
+            self.swept,
             self.trail,
         )
 
@@ -250,6 +253,48 @@ class Story:
         )
         self.screen.read(2)
 
+    def kept(self) -> None:
+        self.screen.chapter(
+            "Kept for as long as you say",
+            "How long completed work stays can be set from outside, and the engine forgets it with every deployment. A "
+            "policy sets it again.",
+        )
+        self.stage.apply("retention.yaml")
+        self.stage.until("the policy is in force", lambda: self.policy("checkout").get("summary") == "1/1")
+        self.stage.kubectl("get rpol")
+        self.screen.read(2)
+        self.screen.aside("The services are deployed again, which resets what was set:")
+        self.engine.register(self.stage.shop.uri, force=True)
+        self.stage.until("the drift is seen", lambda: self.policy("checkout").get("drifts") == 1)
+        self.stage.kubectl("get rpol")
+        self.stage.check(
+            "the engine keeps results of checkouts for two days again",
+            lambda: self.engine.admin("GET", "/services/checkout").json()["idempotency_retention"] == "2d",
+        )
+        self.screen.read(2)
+
+    def swept(self) -> None:
+        self.screen.chapter(
+            "Swept",
+            "What exists already keeps its retention. Sweeps purge it on a schedule, or when they are asked to.",
+        )
+        cancelled = self.ended("cancelled")
+        self.grow_old("completed_at", cancelled, "completion_failure = '[409] cancelled'")
+        self.stage.apply("retention-sweeps.yaml")
+        self.stage.kubectl(f"annotate rpol {SWEEPS} ops.restate.dev/requestedAt=now")
+        self.stage.until("it is swept", lambda: self.policy(SWEEPS).get("lastHandledRequest") == "now", 60)
+        self.stage.kubectl(f"get rpol {SWEEPS}")
+        self.stage.check(
+            f"of {cancelled} cancelled checkouts the last five remain; {len(HANGING)} killed ones are not touched",
+            lambda: self.ended("cancelled") == 5 and self.ended("killed") == len(HANGING),
+        )
+        self.screen.read(3)
+
+    def policy(self, name: str) -> dict[str, Any]:
+        """The status of a RetentionPolicy."""
+        found: dict[str, Any] = self.stage.cluster.get("rpol", name, "-n", NAMESPACE).get("status", {})
+        return found
+
     def trail(self) -> None:
         self.screen.chapter(
             "What is left to read", "The actions as they stand, one in full, and the record of every run."
@@ -261,8 +306,8 @@ class Story:
         self.stage.kubectl(f"get irec -n {OPERATOR_NAMESPACE} --sort-by=.metadata.creationTimestamp", keep=short_names)
         records = self.stage.cluster.get("irec", "-n", OPERATOR_NAMESPACE)["items"]
         self.stage.check(
-            "seven runs, seven records: the dry run, the refused one and the second creation made none",
-            lambda: len(records) == 7 and {r["status"]["phase"] for r in records} == {"Succeeded"},
+            "eight runs, eight records: the dry run, the refused one and the second creation made none",
+            lambda: len(records) == 8 and {r["status"]["phase"] for r in records} == {"Succeeded"},
         )
 
     # What is asked of the engine and the services.
@@ -352,7 +397,7 @@ def section(
 def short_names(table: str) -> str:
     """Cut the names of records, which are hashes and wide, in the middle of a table."""
     cut = 44
-    lines = [re.sub(rf"^(iact-[0-9a-f]{{4}})[0-9a-f]{{{cut}}}", r"\1…", line) for line in table.splitlines()]
+    lines = [re.sub(rf"^((?:iact|rpol)-[0-9a-f]{{4}})[0-9a-f]{{{cut}}}", r"\1…", line) for line in table.splitlines()]
     return "\n".join([lines[0].replace("NAME" + " " * (cut - 1), "NAME", 1), *lines[1:]])
 
 

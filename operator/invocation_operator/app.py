@@ -49,6 +49,7 @@ from invocation_operator.reconcile.restore import Restorer
 from invocation_operator.reconcile.retention import RetentionReconciler
 from invocation_operator.reconcile.runner import Runner
 from invocation_operator.reconcile.schema import SchemaGate
+from invocation_operator.reconcile.sweeps import SweepReconciler, needs_work
 from invocation_operator.reconcile.takeover import Leases
 from invocation_operator.reconcile.workbench import Workbench
 from invocation_operator.settings import Settings
@@ -88,6 +89,7 @@ class House:
     action_bench: Workbench
     engine_bench: Workbench
     retention_bench: Workbench
+    sweep_bench: Workbench
     duty: Duty
     registry: kopf.OperatorRegistry
 
@@ -133,12 +135,13 @@ def build(
     leases = Leases(settings.identity, lease, clock, outlived)
     lock = Lock(client, records, leases)
     gate = SchemaGate(client, clock)
+    runner = Runner(client, known, events, clock, lambda: shutdown.asked, settings.call_timeout_seconds, leads)
     action_reconciler = ActionReconciler(
         client=client,
         engines=known,
         records=records,
         lock=lock,
-        runner=Runner(client, known, events, clock, lambda: shutdown.asked, settings.call_timeout_seconds, leads),
+        runner=runner,
         events=events,
         gate=gate,
         leases=leases,
@@ -159,10 +162,23 @@ def build(
         ring_others=lambda: retention_bench.ring_all(),  # noqa: PLW0108 - it is made below
     )
     retention_bench = Workbench(RETENTION_KIND.kind, retention_reconciler.reconcile, lambda obj: True, resting=resting)
+    sweep_reconciler = SweepReconciler(
+        client=client,
+        engines=known,
+        records=records,
+        lock=lock,
+        runner=runner,
+        events=events,
+        gate=gate,
+        leases=leases,
+        now=lambda: datetime.now(UTC),
+        ended=retention_bench.ring_all,
+    )
+    sweep_bench = Workbench(RETENTION_KIND.kind, sweep_reconciler.reconcile, needs_work, resting=resting)
 
     def ring_users() -> None:
         """Wake whatever refers to engines."""
-        for bench in (action_bench, retention_bench):
+        for bench in (action_bench, retention_bench, sweep_bench):
             bench.ring_all()
 
     engine_reconciler = EngineReconciler(client, known, events, clock, ring_users)
@@ -171,12 +187,13 @@ def build(
     expiry = Expiry(client, events, ACTIONS, parse.settled, lambda: datetime.now(UTC))
     actions.register(registry, action_bench, expiry)
     engines.register(registry, known, engine_bench, ring_users)
-    retention.register(registry, policies, retention_bench, retention_reconciler.forget)
+    retention.register(registry, policies, retention_bench, sweep_bench, retention_reconciler.forget)
     orphans = Orphans(client, records, leases, settings.namespaces)
     days = settings.record_retention_days
     pruning = Pruning(client, records, timedelta(days=days) if days else None, lambda: datetime.now(UTC))
-    duty = Duty(elector, (engine_bench, action_bench, retention_bench), (orphans.run, expiry.run, pruning.run))
-    return House(client, events, known, records, action_bench, engine_bench, retention_bench, duty, registry)
+    benches = action_bench, engine_bench, retention_bench, sweep_bench
+    duty = Duty(elector, benches, (orphans.run, expiry.run, pruning.run))
+    return House(client, events, known, records, *benches, duty, registry)
 
 
 def _elector(settings: Settings, client: KubeClient) -> Elector:
@@ -322,12 +339,17 @@ async def _started(insights: Insights) -> None:
 async def _hand_over(settings: Settings, house: House, shutdown: Shutdown) -> None:
     """Let the runs finish what cannot be left; a second signal cuts that short, which the records survive."""
     await house.duty.stop()
-    closing = asyncio.create_task(house.action_bench.close(settings.shutdown_seconds))
+    running = house.action_bench, house.sweep_bench
+
+    async def close(seconds: float) -> None:
+        await asyncio.gather(*(bench.close(seconds) for bench in running))
+
+    closing = asyncio.create_task(close(settings.shutdown_seconds))
     insisting = asyncio.create_task(shutdown.insisted.wait())
     await asyncio.wait({closing, insisting}, return_when=asyncio.FIRST_COMPLETED)
     if not closing.done():
-        log.warning("stopping at once", active=house.action_bench.active)
-        await house.action_bench.close(0.0)
+        log.warning("stopping at once", active=sum(bench.active for bench in running))
+        await close(0.0)
     await closing
     for bench in (house.retention_bench, house.engine_bench):
         await bench.close(0.0)

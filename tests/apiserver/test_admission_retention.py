@@ -7,9 +7,12 @@ import pytest
 from tests.apiserver.conftest import Admission
 from tests.unit.values.test_duration import ACCEPTED as DURATIONS
 from tests.unit.values.test_duration import REFUSED as NO_DURATIONS
+from tests.unit.values.test_schedule import NEXT as SCHEDULES
+from tests.unit.values.test_schedule import REFUSED as NO_SCHEDULES
 
 Spec = dict[str, Any]
 
+SWEEP: Spec = {"name": "nightly", "schedule": "0 3 * * *", "action": "Purge"}
 BASE: Spec = {"services": ["checkout"], "retention": {"journal": "1d"}}
 
 TAKEN: list[tuple[str, Spec]] = [
@@ -27,6 +30,35 @@ TAKEN: list[tuple[str, Spec]] = [
     ("every choice", BASE | {"drift": "Report", "onDelete": "Restore", "suspend": True, "interval": "1s"}),
     ("the longest interval", BASE | {"interval": "24h"}),
     *[(f"{text!r}: {why}", BASE | {"retention": {"journal": text}}) for text, _, why in DURATIONS[:12]],
+    ("sweeps alone", {"services": ["checkout"], "sweeps": [{"name": "a", "schedule": "@daily", "action": "Purge"}]}),
+    (
+        "every field of a sweep",
+        BASE
+        | {
+            "sweeps": [
+                {
+                    "name": "nightly",
+                    "schedule": "0 3 * * MON-FRI",
+                    "timeZone": "Europe/Berlin",
+                    "action": "PurgeJournal",
+                    "target": {
+                        "services": ["checkout"],
+                        "outcomes": ["Succeeded"],
+                        "completedFor": "1d",
+                        "anyOf": [{"handlers": ["pay"]}, {"keys": ["a"]}],
+                        "not": {"failureCodes": [500]},
+                        "oldestFirst": True,
+                        "limit": 10,
+                    },
+                    "keepLast": 100,
+                    "limits": {"maxTargets": 100000, "operationsPerSecond": 500, "maxFailures": "5%"},
+                    "suspend": True,
+                }
+            ]
+        },
+    ),
+    ("sixteen sweeps", BASE | {"sweeps": [SWEEP | {"name": f"s{n}"} for n in range(16)]}),
+    *[(f"{text!r}", BASE | {"sweeps": [SWEEP | {"schedule": text}]}) for text, *_ in SCHEDULES[:18]],
 ]
 
 REFUSED: list[tuple[str, Spec, str]] = [
@@ -42,6 +74,17 @@ REFUSED: list[tuple[str, Spec, str]] = [
     ("too often", BASE | {"interval": "999ms"}, "between 1s and 1d"),
     ("too seldom", BASE | {"interval": "25h"}, "between 1s and 1d"),
     ("another drift", BASE | {"drift": "Ignore"}, "Unsupported value"),
+    ("no sweeps", BASE | {"sweeps": []}, "at least 1"),
+    ("two of one name", BASE | {"sweeps": [SWEEP, SWEEP]}, "Duplicate value"),
+    ("an action on what lives", BASE | {"sweeps": [SWEEP | {"action": "Kill"}]}, "Unsupported value"),
+    ("what lives", BASE | {"sweeps": [SWEEP | {"target": {"statuses": ["Running"]}}]}, "leave statuses out"),
+    ("a null filter", BASE | {"sweeps": [SWEEP | {"target": {"outcomes": None}}]}, "outcomes is null"),
+    ("a name as a path", BASE | {"sweeps": [SWEEP | {"name": "Nightly Sweep"}]}, "name"),
+    *[
+        (f"{text!r}: {why}", BASE | {"sweeps": [SWEEP | {"schedule": text}]}, "not a schedule")
+        for text, zone, _, why in NO_SCHEDULES
+        if zone is None and text and ("L" in text or "#" in text or "=" in text or "@" in text or why == "seconds")
+    ],
     *[
         (f"{text!r}: {why}", BASE | {"retention": {"journal": text}}, "not a duration")
         for text, _, why in NO_DURATIONS[2:16]

@@ -59,7 +59,7 @@ def house(stubborn: Stubborn) -> app.House:
     idle = Workbench("RestateEngine", nothing, lambda obj: False)
     absent = cast("Any", None)
     duty = Duty(None, (idle, stubborn.bench), ())
-    return app.House(absent, cast("Any", Quiet()), absent, absent, stubborn.bench, idle, idle, duty, absent)
+    return app.House(absent, cast("Any", Quiet()), absent, absent, stubborn.bench, idle, idle, idle, duty, absent)
 
 
 async def hang() -> tuple[Stubborn, app.House]:

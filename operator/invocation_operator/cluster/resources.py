@@ -19,5 +19,5 @@ LEASES = Resource("leases", "coordination.k8s.io")
 CRDS = Resource("customresourcedefinitions", "apiextensions.k8s.io")
 CLOUD_ENVIRONMENTS = Resource("restatecloudenvironments", "restate.dev", "v1beta1")
 
-SOURCES = {ACTION_KIND.kind: ACTIONS}
+SOURCES = {ACTION_KIND.kind: ACTIONS, RETENTION_KIND.kind: RETENTION_POLICIES}
 """What asks for runs, by kind."""

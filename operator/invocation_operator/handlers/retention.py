@@ -13,7 +13,11 @@ from invocation_operator.reconcile.workbench import Workbench
 
 
 def register(
-    registry: kopf.OperatorRegistry, policies: Policies, bench: Workbench, forget: Callable[[Object], None]
+    registry: kopf.OperatorRegistry,
+    policies: Policies,
+    bench: Workbench,
+    sweeps: Workbench,
+    forget: Callable[[Object], None],
 ) -> None:
     """Register the handler. ``forget`` is told of policies that are gone."""
 
@@ -22,6 +26,7 @@ def register(
         obj, deleted = dict(event["object"]), event["type"] == "DELETED"
         changed = policies.observe(obj, deleted=deleted)
         bench.observe(obj, deleted=deleted)
+        sweeps.observe(obj, deleted=deleted)
         if deleted:
             forget(obj)
         if changed:

@@ -2,10 +2,12 @@
 
 from collections import Counter as Counted
 from collections.abc import Iterable
+from datetime import datetime
 
 from prometheus_client import Counter, Gauge
 
 from invocation_operator.api.v1alpha1.retention import ServiceState
+from invocation_operator.api.v1alpha1.sweep import SweepRun
 from invocation_operator.observe.metrics import REGISTRY
 
 SERVICES = Gauge(
@@ -20,6 +22,48 @@ DRIFTS = Counter(
     ["namespace", "policy", "cause"],
     registry=REGISTRY,
 )
+
+NEXT_SWEEP = Gauge(
+    "invocation_operator_sweep_next_timestamp_seconds",
+    "When the next run of a sweep is; absent while it is suspended.",
+    ["namespace", "policy", "sweep"],
+    registry=REGISTRY,
+)
+LAST_SWEEP = Gauge(
+    "invocation_operator_sweep_last_timestamp_seconds",
+    "When the last run of a sweep ended, by how.",
+    ["namespace", "policy", "sweep", "phase"],
+    registry=REGISTRY,
+)
+SWEPT = Counter(
+    "invocation_operator_sweep_freed_invocations_total",
+    "Invocations that a sweep purged, or whose journals it purged.",
+    ["namespace", "policy", "sweep"],
+    registry=REGISTRY,
+)
+SWEPT_BYTES = Counter(
+    "invocation_operator_sweep_freed_bytes_total",
+    "Bytes of journals that a sweep freed, counted before each run.",
+    ["namespace", "policy", "sweep"],
+    registry=REGISTRY,
+)
+
+
+def next_sweep(namespace: str, policy: str, sweep: str, at: datetime | None) -> None:
+    """Say when a sweep runs next; None: not by itself."""
+    if at is None:
+        NEXT_SWEEP.remove_by_labels({"namespace": namespace, "policy": policy, "sweep": sweep})
+    else:
+        NEXT_SWEEP.labels(namespace, policy, sweep).set(at.timestamp())
+
+
+def swept(namespace: str, policy: str, sweep: str, run: SweepRun) -> None:
+    """Count a run that has ended."""
+    labels = namespace, policy, sweep
+    if run.completion_time is not None:
+        LAST_SWEEP.labels(*labels, run.phase.value).set(run.completion_time.timestamp())
+    SWEPT.labels(*labels).inc(run.freed)
+    SWEPT_BYTES.labels(*labels).inc(run.bytes_freed or 0)
 
 
 def services(namespace: str, policy: str, states: Iterable[ServiceState]) -> None:
@@ -37,5 +81,5 @@ def drifted(namespace: str, policy: str, causes: Iterable[str]) -> None:
 
 def forget(namespace: str, policy: str) -> None:
     """Drop what is said of a policy that is gone."""
-    for metric in (SERVICES, DRIFTS):
+    for metric in (SERVICES, DRIFTS, NEXT_SWEEP, LAST_SWEEP, SWEPT, SWEPT_BYTES):
         metric.remove_by_labels({"namespace": namespace, "policy": policy})

@@ -94,6 +94,17 @@ def plan_place(engine: EngineIdentity, run_id: str | None) -> str:
     return canonical_json(parts)
 
 
+def sweep_record_name(*, engine: str, namespace: str, name: str, sweep: str, once: str) -> str:
+    """Return the name of the InvocationRecord for one run of a policy's sweep. ``once`` is its tick, or the request
+    that asked for it: it happens once for each, whatever the policy says by then.
+    """
+    parts = {
+        "version": HASH_VERSION, "engine": engine, "namespace": namespace, "name": name, "sweep": sweep, "once": once,
+    }  # fmt: skip
+    digest = hashlib.sha256(canonical_json(parts).encode()).hexdigest()
+    return f"rpol-{digest[:48]}"
+
+
 def plan_hash(engine: str, form: dict[str, Any], identities: Iterable[tuple[str, str]]) -> str:
     """Return the hash that binds engine, canonical specification and the planned ``(id, created_at)`` pairs.
 

@@ -43,8 +43,11 @@ class Bulletin(Protocol):
     def again(self) -> str:
         """How a person has it done again."""
 
-    def knobs(self) -> Mapping[str, Any]:
-        """Return the part of the specification as it is now that may change in mid-run: ``suspend`` and ``limits``."""
+    def knobs(self) -> Mapping[str, Any] | None:
+        """Return the part of the specification as it is now that may change in mid-run: ``suspend`` and ``limits``.
+
+        None when it is not there any more: the run is not wanted.
+        """
 
     async def write(self, status: ActionStatus, *, insist: bool = False) -> None:
         """Say ``status``; with ``insist`` for as long as the API server is away.

@@ -44,8 +44,10 @@ class Control:
 
     cell: Cell
     uid: str
-    knobs: Callable[[], Mapping[str, Any]]
-    """The part of the object's specification, as it is now, that holds ``suspend`` and ``limits`` of this run."""
+    knobs: Callable[[], Mapping[str, Any] | None]
+    """The part of the object's specification, as it is now, that holds ``suspend`` and ``limits`` of this run; None
+    when it holds no such part any more.
+    """
     engine_suspended: Callable[[], bool]
     engine_replaced: Callable[[], bool]
     not_allowed: Callable[[], str | None]
@@ -77,20 +79,20 @@ class Control:
             return self.final
         if self.shutting_down():
             return Stop.SHUTDOWN
-        if self.knobs().get("suspend"):
+        if (self.knobs() or {}).get("suspend"):
             return Stop.SUSPENDED
         return Stop.ENGINE_SUSPENDED if self.engine_suspended() else None
 
     @property
     def deleted(self) -> bool:
-        """Whether the object is gone, being deleted, or another one has its name."""
+        """Whether the object is gone, being deleted, or another one has its name; or asks for the run no more."""
         obj = self.cell.obj
         if obj is None or obj["metadata"]["uid"] != self.uid:
             return True
-        return "deletionTimestamp" in obj["metadata"]
+        return "deletionTimestamp" in obj["metadata"] or self.knobs() is None
 
     def limit(self, name: str) -> int | None:
         """Return a limit that may be changed while the run goes on."""
-        limits = self.knobs().get("limits")
+        limits = (self.knobs() or {}).get("limits")
         value = limits.get(name) if isinstance(limits, dict) else None
         return value if isinstance(value, int) else None

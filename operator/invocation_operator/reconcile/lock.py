@@ -218,6 +218,15 @@ class Lock:
                 return record
         return None
 
+    async def unfinished(self, source: RecordSource) -> list[Record]:
+        """Return the unfinished records of this very object, whatever runs they are."""
+        found = []
+        labels = ",".join(f"{key}={value}" for key, value in _labels(source).items())
+        async for record in self.records.labelled(labels):
+            if record.spec.source.uid == source.uid and not record.finished:
+                found.append(record)
+        return found
+
     async def abandon(self, record: Record, message: str) -> Record:
         """Close an unfinished run that cannot go on; what it may have asked for last is not known."""
         status = record.status.model_copy(

@@ -93,7 +93,12 @@ def check_target(spec: ActionSpec) -> Refusal | None:
 
 
 async def make_plan(
-    spec: ActionSpec, resolved: Resolved, now: datetime, *, only: PlannedSet | None = None
+    spec: ActionSpec,
+    resolved: Resolved,
+    now: datetime,
+    *,
+    only: PlannedSet | None = None,
+    keep_last: int | None = None,
 ) -> Planning | Refusal:
     """Return the plan of ``spec`` on the engine, frozen at ``now`` (the engine's clock), or why it is refused.
 
@@ -106,11 +111,11 @@ async def make_plan(
     builder = PlanBuilder(spec, redact_keys=resolved.spec.redact_keys)
     client = resolved.station.client
     try:
-        statement = select(frozen, SET_COLUMNS, scopes_supported=scopes)
+        statement = select(frozen, SET_COLUMNS, scopes_supported=scopes, keep_last=keep_last)
         excluded, services, cut = await asyncio.gather(
             _excluded(client, frozen, scopes=scopes),
             _services(client, spec),
-            _collect(client, frozen, builder, spec.limits.max_targets, only, scopes=scopes),
+            _collect(client, frozen, builder, spec.limits.max_targets, only, scopes=scopes, keep_last=keep_last),
         )
     except UnsupportedFilter as error:
         return Refusal(r.UNSUPPORTED_FILTER, str(error))
@@ -178,6 +183,7 @@ async def _collect(
     only: PlannedSet | None,
     *,
     scopes: bool,
+    keep_last: int | None,
 ) -> bool:
     """Plan what matches; True when there are more rows than may be planned."""
     if frozen.ids:
@@ -188,7 +194,8 @@ async def _collect(
     limit = None if only is not None else most + 1
     # The engine reads its partitions one after the other: what changes meanwhile may come twice.
     total, last, before = 0, "", set[str]()
-    async with aclosing(client.query(select(bounded, SET_COLUMNS, scopes_supported=scopes, limit=limit))) as rows:
+    statement = select(bounded, SET_COLUMNS, scopes_supported=scopes, limit=limit, keep_last=keep_last)
+    async with aclosing(client.query(statement)) as rows:
         async for found in rows:
             total += 1
             if total % READ_AT_ONCE == 0:

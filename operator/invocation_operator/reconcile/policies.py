@@ -40,7 +40,7 @@ class Policy:
     @property
     def sets_values(self) -> bool:
         """Whether it lays claim to its services."""
-        return self.spec.retention is not None or self.spec.timeouts is not None
+        return Policies.sets_values(self.spec)
 
 
 @dataclass(slots=True)
@@ -50,6 +50,11 @@ class Policies:
     engines: Engines
     _known: dict[Key, Policy] = field(default_factory=dict)
     _addresses: dict[str, str] = field(default_factory=dict)
+
+    @staticmethod
+    def sets_values(spec: RetentionSpec) -> bool:
+        """Whether a policy says anything of its services, and does not only sweep."""
+        return spec.retention is not None or spec.timeouts is not None
 
     def observe(self, obj: Object, *, deleted: bool) -> bool:
         """Take in a policy and tell whether that changes anything for the others."""

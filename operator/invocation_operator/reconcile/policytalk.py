@@ -16,6 +16,7 @@ from invocation_operator.conditions import Verdict
 from invocation_operator.plan import retention as plan
 from invocation_operator.plan.report import size_of
 from invocation_operator.plan.retention import Drifted, Observed
+from invocation_operator.plan.sweeps import went_badly
 from invocation_operator.values.duration import format_duration
 
 SHOWN = 200
@@ -53,23 +54,21 @@ class Findings:
         """Note a service that is not looked after."""
         self.entries[name] = plan.set_aside(name, state, message, before, self.now)
 
-    def status(self, before: RetentionStatus, engine: EngineIdentity) -> RetentionStatus:
-        """Return the status, conditions as they were."""
+    def fields(self, engine: EngineIdentity) -> dict[str, object]:
+        """Return the fields of status that this is about."""
         listed = plan.ordered(self.entries.values())
         matched = [e for e in listed if e.state is not State.GONE]
         in_force = sum(e.state in (State.IN_FORCE, State.NOT_APPLICABLE) for e in matched)
-        return before.model_copy(
-            update={
-                "engine": engine,
-                "matched": len(matched),
-                "in_force": in_force,
-                "summary": f"{in_force}/{len(matched)}",
-                "drifts": sum(e.drifts for e in listed),
-                "services": listed[:SHOWN] or None,
-                "omitted": max(0, len(listed) - SHOWN),
-                "warnings": [w[:1024] for w in self.warnings[:10]] or None,
-            }
-        )
+        return {
+            "engine": engine,
+            "matched": len(matched),
+            "in_force": in_force,
+            "summary": f"{in_force}/{len(matched)}",
+            "drifts": sum(e.drifts for e in listed),
+            "services": listed[:SHOWN] or None,
+            "omitted": max(0, len(listed) - SHOWN),
+            "warnings": [w[:1024] for w in self.warnings[:10]] or None,
+        }
 
     def events(self, known: Mapping[str, ServiceRetention], *, corrected: bool) -> Iterator[Event]:
         """Yield what is told once: changes, drifts, what came and what vanished."""
@@ -125,6 +124,26 @@ def verdict_of(spec: RetentionSpec, findings: Findings) -> Talk:
         patterns = listed(spec.services)
         return Talk(Verdict.READY, "NoServices", f"the engine has no service {patterns}; what appears is taken in.")
     return Talk(Verdict.READY, State.IN_FORCE.value, f"{numbers}.")
+
+
+def with_sweeps(talk: Talk, status: RetentionStatus) -> Talk:
+    """Return what is said of the values, unless a sweep needs a person and the values do not."""
+    if talk.verdict is not Verdict.READY:
+        return talk
+    for entry in status.sweeps or ():
+        bad = went_badly(entry)
+        if bad is not None:
+            why = bad.message or bad.phase.value
+            return Talk(Verdict.STALLED, "SweepFailed", f"the last run of sweep {entry.name} was {bad.phase}: {why}")
+        if entry.next_schedule_time is None and entry.message is not None and entry.message.startswith("schedule: "):
+            return Talk(Verdict.STALLED, "ScheduleInvalid", f"sweep {entry.name}: {entry.message}")
+    return talk
+
+
+def sweeps_only(status: RetentionStatus) -> Talk:
+    """Return what the conditions say of a policy that sets no values."""
+    names = [entry.name for entry in status.sweeps or ()]
+    return with_sweeps(Talk(Verdict.READY, "SweepsOnly", f"sweeps: {listed(names) or 'none yet'}."), status)
 
 
 def listed(names: list[str]) -> str:

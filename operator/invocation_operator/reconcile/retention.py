@@ -40,10 +40,11 @@ from invocation_operator.reconcile.cell import Cell
 from invocation_operator.reconcile.engines import Engines
 from invocation_operator.reconcile.parse import refusal_of
 from invocation_operator.reconcile.policies import Policies
-from invocation_operator.reconcile.policytalk import Findings, Talk, verdict_of, within
+from invocation_operator.reconcile.policytalk import Findings, Talk, sweeps_only, verdict_of, with_sweeps, within
 from invocation_operator.reconcile.restore import Restorer
 from invocation_operator.reconcile.schema import SchemaGate
 from invocation_operator.reconcile.station import Resolved
+from invocation_operator.reconcile.sweepboard import read_status
 from invocation_operator.reconcile.waiting import Waiting, told, unreachable
 from invocation_operator.reconcile.workbench import Done, Outcome, Retry
 from invocation_operator.values.duration import parse_duration
@@ -97,7 +98,7 @@ class RetentionReconciler:
             refusal = refusal_of(error)
             if "deletionTimestamp" in obj["metadata"]:
                 return await self.restorer.part(cell, obj, None, known)
-            await self._say(cell, obj, status, Talk(Verdict.STALLED, refusal.reason, refusal.message))
+            await self._say(cell, obj, {}, Talk(Verdict.STALLED, refusal.reason, refusal.message))
             return Done()
         if "deletionTimestamp" in obj["metadata"]:
             return await self.restorer.part(cell, obj, spec, known)
@@ -106,7 +107,7 @@ class RetentionReconciler:
             await self._round(cell, obj, spec, status, memory, known)
         except Waiting as waiting:
             verdict = Verdict.STALLED if waiting.stalled else Verdict.WORKING
-            await self._say(cell, obj, status, Talk(verdict, waiting.reason, waiting.message))
+            await self._say(cell, obj, {}, Talk(verdict, waiting.reason, waiting.message))
             return Retry(min(pause, waiting.retry_seconds))
         return Retry(pause)
 
@@ -133,6 +134,9 @@ class RetentionReconciler:
         resolved = await self.engines.connect(located)
         if self.policies.lead(metadata["uid"], resolved.station.address):
             self.ring_others()
+        if not self.policies.sets_values(spec):
+            await self._say(cell, obj, {"engine": resolved.identity}, sweeps_only(read_status(cell.obj or obj)))
+            return
         if switches := self.engines.switches(resolved.station.address):
             message = f"the kill switch (spec.suspend) of RestateEngine {', '.join(switches)} is on; waiting for it."
             raise Waiting("EngineSuspended", message)
@@ -149,7 +153,7 @@ class RetentionReconciler:
             findings = await self._look(cell, spec, resolved, memory, known)
         except errors.EngineError as error:
             raise unreachable(resolved.station.address, error, redact=resolved.spec.redact_keys) from error
-        await self._tell(cell, obj, spec, status, resolved, known, findings)
+        await self._tell(cell, obj, spec, resolved, known, findings)
         memory.entries = findings.entries
 
     # Looking and changing.
@@ -231,7 +235,6 @@ class RetentionReconciler:
         cell: Cell,
         obj: Object,
         spec: RetentionSpec,
-        status: RetentionStatus,
         resolved: Resolved,
         known: Mapping[str, ServiceRetention],
         findings: Findings,
@@ -239,40 +242,34 @@ class RetentionReconciler:
         metadata = obj["metadata"]
         metrics.services(metadata["namespace"], metadata["name"], (e.state for e in findings.entries.values()))
         metrics.drifted(metadata["namespace"], metadata["name"], (d.cause for d in findings.drifts))
-        shown = within(findings.status(status, resolved.identity))
-        await self._say(cell, obj, shown, verdict_of(spec, findings), before=status)
+        newest = read_status(cell.obj or obj)
+        shown = within(newest.model_copy(update=findings.fields(resolved.identity)))
+        own = {name: getattr(shown, name) for name in findings.fields(resolved.identity)}
+        await self._say(cell, obj, own, with_sweeps(verdict_of(spec, findings), newest))
         for reason, message, kind in findings.events(known, corrected=spec.drift is Drift.ENFORCE):
             self.events.tell(obj, reason, message, kind)
             log.info("retention", reason=reason, message=message)
 
-    async def _say(
-        self, cell: Cell, obj: Object, status: RetentionStatus, talk: Talk, *, before: RetentionStatus | None = None
-    ) -> None:
+    async def _say(self, cell: Cell, obj: Object, own: Mapping[str, object], talk: Talk) -> None:
+        """Write the fields that are this reconciler's ``own``; what sweeps say meanwhile stays as it is."""
         metadata = obj["metadata"]
-        earlier = conditions.find((before or status).conditions, "Ready")
+        current = cell.obj if cell.obj is not None and cell.obj["metadata"]["uid"] == metadata["uid"] else obj
+        status = read_status(current)
+        earlier = conditions.find(status.conditions, "Ready")
         built = conditions.build(
             talk.verdict,
             talk.reason,
             talk.message,
             generation=metadata["generation"],
             now=datetime.now(UTC),
-            previous=(before or status).conditions,
+            previous=status.conditions,
         )
-        update = {"observed_generation": metadata["generation"], "conditions": built}
-        current = cell.obj if cell.obj is not None and cell.obj["metadata"]["uid"] == metadata["uid"] else obj
+        update = {**own, "observed_generation": metadata["generation"], "conditions": built}
         cell.keep(await status_writer.write(self.client, RETENTION_POLICIES, current, status.model_copy(update=update)))
         if earlier is None or earlier.reason != talk.reason:
             kind: Literal["Normal", "Warning"] = "Warning" if talk.verdict is Verdict.STALLED else "Normal"
             self.events.tell(obj, talk.reason, talk.message, kind)
             log.info("retention policy", reason=talk.reason, message=talk.message)
-
-
-def read_status(obj: Object) -> RetentionStatus:
-    """Return the status that is there. One that a newer operator wrote and that cannot be read counts as none."""
-    try:
-        return RetentionStatus.model_validate(obj.get("status") or {})
-    except ValidationError:
-        return RetentionStatus()
 
 
 def _same_engine(status: RetentionStatus, resolved: Resolved) -> bool:

@@ -25,6 +25,7 @@ __all__ = [
     "UnsupportedFilter",
     "count_by_service",
     "count_by_status",
+    "journal_bytes",
     "literal",
     "select",
     "select_ids",
@@ -87,6 +88,10 @@ ALL_COLUMNS: tuple[str, ...] = (
 )
 """Everything that an ``InvocationRow`` holds and a filter can look at."""
 
+_PLACE = (
+    "row_number() over (partition by i.target_service_name, i.target_handler_name order by i.completed_at desc, i.id) "
+    "as place"
+)
 _EXPRESSIONS = {"paused_code": "p.code as paused_code", "paused_message": "p.message as paused_message"}
 _NEEDS_SCOPES = frozenset({"scope"})
 _NEEDS_EVENTS = frozenset(_EXPRESSIONS)
@@ -107,8 +112,10 @@ def select(
     scopes_supported: bool,
     any_status: bool = False,
     limit: int | None = None,
+    keep_last: int | None = None,
 ) -> str:
-    """Return the statement for the rows that ``frozen`` means.
+    """Return the statement for the rows that ``frozen`` means; but for the ``keep_last`` of each service and handler
+    that completed last.
 
     Order: by creation with ``oldestFirst``, else by id. The target's own ``limit`` and ``limit`` (such as one more than
     ``maxTargets``) take the first of that order, after everything else. ``any_status`` lifts the statuses that hold for
@@ -116,16 +123,20 @@ def select(
     """
     _check_scopes(frozen, scopes_supported=scopes_supported)
     wanted = _available(columns, scopes_supported=scopes_supported)
-    order = "i.created_at, i.id" if frozen.oldest_first else "i.id"
+    order = ("created_at", "id") if frozen.oldest_first else ("id",)
     limits = [n for n in (frozen.limit, limit) if n is not None]
     condition = _condition(frozen, any_status=any_status)
     touched = [f"i.{column} is null as no_{column}" for column in condition.columns if column not in wanted]
+    listed = [_listed(wanted), *touched]
+    source = f"{_source(frozen, wanted, any_status=any_status)} where {condition.sql}"
+    if keep_last is None:
+        statement = [f"select {', '.join(listed)} {source}", f"order by {', '.join(f'i.{c}' for c in order)}"]
+    else:
+        ranked = f"select {', '.join([*listed, _PLACE])} {source}"
+        statement = [f"select * from ({ranked}) where place > {keep_last}", f"order by {', '.join(order)}"]
     return " ".join(
         [
-            f"select {', '.join([_listed(wanted), *touched])}",
-            _source(frozen, wanted, any_status=any_status),
-            f"where {condition.sql}",
-            f"order by {order}",
+            *statement,
             *([f"limit {min(limits)}"] if limits else []),
         ]
     )
@@ -143,6 +154,11 @@ def count_by_status(frozen: FrozenTarget, *, scopes_supported: bool) -> str:
         f"select i.status as status, count(*) as count{touched} {_source(frozen, (), any_status=any_status)} "
         f"where {condition.sql} group by i.status order by i.status"
     )
+
+
+def journal_bytes(statement: str) -> str:
+    """Return the statement for ``bytes``: what the journals of the rows of ``statement`` hold."""
+    return f"select sum(j.raw_length) as bytes from sys_journal j join ({statement}) t on t.id = j.id"
 
 
 def count_by_service(services: Iterable[str], statuses: Iterable[InvocationStatus]) -> str:

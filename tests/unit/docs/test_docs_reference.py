@@ -33,6 +33,8 @@ NO_REASONS = {
     ),
     # A type of service.
     "Workflow",
+    # Units.
+    *("KiB", "MiB", "GiB", "TiB"),
     # Tools that own objects.
     *("Helm", "Flux"),
     # Types named in annotations before they exist.

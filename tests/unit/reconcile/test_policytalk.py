@@ -36,7 +36,7 @@ def findings(count: int, state: ServiceState = ServiceState.IN_FORCE) -> Finding
 def test_status_of_a_thousand_services_stays_within_its_limit_and_counts_the_rest() -> None:
     found = findings(1000)
     found.entries["zz-rejected"] = ServiceRetention(name="zz-rejected", state=ServiceState.REJECTED, message="no")
-    status = within(found.status(RetentionStatus(), EngineIdentity()))
+    status = within(RetentionStatus().model_copy(update=found.fields(EngineIdentity())))
     assert size_of(status) <= STATUS_LIMIT
     shown = status.services or []
     assert shown[0].name == "zz-rejected", "what needs attention comes first"
@@ -45,7 +45,7 @@ def test_status_of_a_thousand_services_stays_within_its_limit_and_counts_the_res
 
 
 def test_status_of_few_services_keeps_their_handlers() -> None:
-    status = within(findings(2).status(RetentionStatus(), EngineIdentity()))
+    status = within(RetentionStatus().model_copy(update=findings(2).fields(EngineIdentity())))
     assert [len(e.handlers or ()) for e in status.services or ()] == [16, 16]
 
 

@@ -22,8 +22,11 @@ from invocation_operator.api.v1alpha1.base import (
     Text,
 )
 from invocation_operator.api.v1alpha1.retention_rules import RETENTION_RULES, SPEC_RULES, TIMEOUT_RULES
+from invocation_operator.api.v1alpha1.sweep import SWEEPS, Sweep, SweepStatus
 from invocation_operator.api.v1alpha1.target import NamePattern
 
+REQUESTED_AT = "ops.restate.dev/requestedAt"
+"""Annotation: a new value sweeps now."""
 RESTORE_FINALIZER = "ops.restate.dev/restore-retention"
 """On a policy with `onDelete: Restore`, so that its deletion waits for the restoration, a minute at most."""
 
@@ -98,6 +101,8 @@ class RetentionSpec(StrictModel):
     """How long completed work stays. A value that is not given is left as it is."""
     timeouts: Timeouts | None = None
     """Timeouts of handlers, which the engine sets by the same call. A value that is not given is left as it is."""
+    sweeps: Annotated[list[Sweep] | None, Field(min_length=1, max_length=SWEEPS), ListType("map")] = None
+    """Purges on a schedule. A new, non-empty value of the annotation `ops.restate.dev/requestedAt` sweeps now."""
     drift: Drift = Drift.ENFORCE
     """`Enforce` corrects a service whose values are others (each new deployment and each forced registration resets
     them); `Report` only tells, and changes nothing, not the first time either."""
@@ -109,7 +114,8 @@ class RetentionSpec(StrictModel):
     reason: Annotated[str, StringConstraints(max_length=512)] | None = None
     """Why, for guardrails that require one."""
     suspend: bool = False
-    """Look at nothing and change nothing until it is set back to false."""
+    """Look at nothing, change nothing and sweep nothing until it is set back to false. A sweep that is under way stops
+    between operations, and goes on then."""
 
     rules: ClassVar[tuple[Rule, ...]] = SPEC_RULES
 
@@ -202,6 +208,14 @@ class RetentionStatus(Model):
     """The services, what needs attention first."""
     omitted: Count = 0
     """Services that are not shown. They are looked after all the same."""
+    sweeps: Annotated[list[SweepStatus] | None, Field(max_length=SWEEPS), ListType("map")] = None
+    """The sweeps."""
+    next_sweep_time: datetime | None = None
+    """When the next one is."""
+    last_sweep: ShortText | None = None
+    """What the last one freed."""
+    last_handled_request: ShortText | None = None
+    """The last value of the annotation `ops.restate.dev/requestedAt` that was seen to."""
     warnings: Annotated[list[Text] | None, Field(max_length=10), ListType("atomic")] = None
     """What a person should know about the values."""
     conditions: Annotated[list[Condition] | None, Field(max_length=8), ListType("map", key="type")] = None
@@ -213,11 +227,13 @@ RETENTION_KIND = Kind(
     plural="retentionpolicies",
     singular="retentionpolicy",
     short_names=("rpol",),
-    description="How long completed work stays on an engine, kept in force against everything that resets it.",
+    description="How long completed work stays on an engine, kept in force against what resets it, and sweeps.",
     columns=(
         Column("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', "Whether all of it is in force"),
         Column("Services", "string", ".status.summary", "Services on which it is in force, of those that match"),
         Column("Drifts", "integer", ".status.drifts", "How often values were found changed"),
+        Column("Next sweep", "string", ".status.nextSweepTime", "When the next sweep is"),
+        Column("Last sweep", "string", ".status.lastSweep", "What the last one freed"),
         Column("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', "Why"),
         Column("Engine", "string", ".status.engine.name", "The engine", priority=1),
         Column("Suspended", "boolean", ".spec.suspend", "Whether it is suspended", priority=1),

@@ -1,0 +1,196 @@
+"""Sweeps as decisions: what a sweep means as a run, which are due, and what status remembers of them.
+
+Pure: policy, status and time go in. A sweep becomes the specification of an InvocationAction that nobody wrote, so that
+it is planned, bounded, carried out and verified like one.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from invocation_operator.api.v1alpha1.action import ActionProgress, ActionSpec, ActionType, Limits, Phase
+from invocation_operator.api.v1alpha1.retention import RetentionSpec
+from invocation_operator.api.v1alpha1.sweep import HISTORY, Sweep, SweepRun, SweepStatus
+from invocation_operator.api.v1alpha1.target import Target
+from invocation_operator.plan import refusal as r
+from invocation_operator.plan.refusal import Refusal
+from invocation_operator.values.schedule import Schedule, ScheduleError
+from invocation_operator.values.text import cut
+from invocation_operator.values.times import format_time
+
+MESSAGE = 512
+PATTERNS = 64
+"""Services that a target takes."""
+_BAD = frozenset({Phase.PARTIALLY_FAILED, Phase.FAILED, Phase.REFUSED, Phase.STOPPED})
+
+
+@dataclass(frozen=True, slots=True)
+class Occasion:
+    """Why a sweep runs now: its tick, or a request."""
+
+    sweep: Sweep
+    tick: datetime | None = None
+    request: str | None = None
+
+    @property
+    def once(self) -> str:
+        """What happens once: the tick, or the request, of this sweep."""
+        what = f"request {self.request}" if self.tick is None else format_time(self.tick)
+        return f"{self.sweep.name} {what}"
+
+    @property
+    def run_id(self) -> str:
+        """The same, for people, as a run's id."""
+        return cut(self.once, 128)
+
+
+def common(policy: Sequence[str], sweep: Sequence[str] | None) -> list[str]:
+    """Return the patterns that select what both select; those of the policy when the sweep names none."""
+    if sweep is None:
+        return sorted(set(policy))
+    both = {pattern for one in policy for other in sweep if (pattern := _narrower(one, other)) is not None}
+    # What a wider one of them says already is not said again: a target takes few.
+    return sorted(p for p in both if not any(o != p and o.endswith("*") and p.startswith(o[:-1]) for o in both))
+
+
+def _narrower(one: str, other: str) -> str | None:
+    for wide, narrow in ((one, other), (other, one)):
+        if wide == narrow or (wide.endswith("*") and narrow.startswith(wide[:-1])):
+            return narrow
+    return None
+
+
+def specification(spec: RetentionSpec, name: str, occasion: Occasion) -> ActionSpec | Refusal:
+    """Return what the policy ``name`` has done on ``occasion``, as an action."""
+    sweep = occasion.sweep
+    own = sweep.target
+    services = common(spec.services, own.services if own is not None else None)
+    if not services:
+        return Refusal(r.INVALID_SPEC, f"sweep {sweep.name}: target.services are not among the policy's services.")
+    if len(services) > PATTERNS:
+        return Refusal(r.INVALID_SPEC, f"sweep {sweep.name}: together with the policy's these are too many services.")
+    given = own.model_dump(exclude_none=True, exclude={"services"}) if own is not None else {}
+    because = f": {spec.reason}" if spec.reason else ""
+    kept = f", keeping the last {sweep.keep_last} of each handler" if sweep.keep_last else ""
+    return ActionSpec(
+        action=action_of(sweep),
+        reason=cut(f"sweep {sweep.name} of RetentionPolicy {name}{kept}{because}", 512),
+        target=Target.model_validate({**given, "services": services}),
+        limits=sweep.limits or Limits(),
+        run_id=occasion.run_id,
+    )
+
+
+def action_of(sweep: Sweep) -> ActionType:
+    """Return what a sweep does, as an action."""
+    return ActionType(sweep.action.value)
+
+
+def schedule_of(sweep: Sweep) -> Schedule:
+    """Return a sweep's schedule. Raises ``ScheduleError``."""
+    return Schedule.parse(sweep.schedule, sweep.time_zone)
+
+
+def synchronised(
+    sweeps: Iterable[Sweep], known: Mapping[str, SweepStatus], now: datetime, *, suspended: bool
+) -> list[SweepStatus]:
+    """Return the entries of status for ``sweeps`` as they are now: new ones begin, changed ones begin anew, those that
+    are gone leave. What was missed before an entry began is nobody's.
+    """
+    return [_entry(sweep, known.get(sweep.name), now, suspended=suspended or sweep.suspend) for sweep in sweeps]
+
+
+def _entry(sweep: Sweep, known: SweepStatus | None, now: datetime, *, suspended: bool) -> SweepStatus:
+    text = cut(f"{sweep.schedule} {sweep.time_zone or 'UTC'}", 256)
+    entry = known or SweepStatus(name=sweep.name)
+    if entry.schedule != text:
+        entry = entry.model_copy(update={"schedule": text, "since": now.replace(microsecond=0), "message": None})
+    try:
+        following = schedule_of(sweep).next_after(max(now, _baseline(entry, now)))
+    except ScheduleError as error:
+        return entry.model_copy(update={"next_schedule_time": None, "message": cut(f"schedule: {error}", MESSAGE)})
+    return entry.model_copy(update={"next_schedule_time": None if suspended else following})
+
+
+def _baseline(entry: SweepStatus, now: datetime) -> datetime:
+    """No tick up to this time is due any more."""
+    return max(entry.since or now, entry.last_schedule_time or entry.since or now)
+
+
+def due(sweep: Sweep, entry: SweepStatus, now: datetime) -> datetime | None:
+    """Return the tick that is to be run now: the last of all that were missed. None: none, or a schedule that cannot be
+    read, which its entry tells.
+    """
+    if sweep.suspend:
+        return None
+    try:
+        return schedule_of(sweep).latest(_baseline(entry, now), now)
+    except ScheduleError:
+        return None
+
+
+def begun(entry: SweepStatus, occasion: Occasion) -> SweepStatus:
+    """Return an entry whose occasion is seen to."""
+    if occasion.tick is None:
+        return entry
+    return entry.model_copy(update={"last_schedule_time": occasion.tick, "message": None})
+
+
+def undone(entry: SweepStatus) -> SweepStatus:
+    """Return an entry whose run had asked nothing when its record was taken back: its tick is due again."""
+    tick = entry.last_schedule_time
+    before = None if tick is None else tick - timedelta(minutes=1)
+    return entry.model_copy(update={"active": None, "progress": None, "last_schedule_time": before})
+
+
+def ended(entry: SweepStatus, run: SweepRun) -> SweepStatus:
+    """Return an entry with ``run`` in its history; one that is there already is replaced."""
+
+    def same(other: SweepRun) -> bool:
+        return (other.scheduled_time, other.request) == (run.scheduled_time, run.request)
+
+    earlier = [other for other in entry.history or () if not same(other)]
+    return entry.model_copy(
+        update={"history": [run, *earlier][:HISTORY], "active": None, "progress": None, "message": None}
+    )
+
+
+def freed_bytes(planned_bytes: int | None, progress: ActionProgress | None) -> int | None:
+    """Return the bytes that a run freed: counted before it, and of a run that did not purge all the share that it did.
+    Journals differ in length, so that share is an estimate.
+    """
+    if planned_bytes is None or progress is None or not progress.total:
+        return planned_bytes
+    return planned_bytes * progress.effective // progress.total
+
+
+def went_badly(entry: SweepStatus) -> SweepRun | None:
+    """Return the last run of a sweep if it needs a person."""
+    last = entry.history[0] if entry.history else None
+    return last if last is not None and last.phase in _BAD else None
+
+
+def last_sweep(entries: Iterable[SweepStatus]) -> str | None:
+    """Return what the last run of all sweeps did, for the printer column."""
+    runs = [(run.completion_time, entry.name, run) for entry in entries for run in (entry.history or ())[:1]]
+    told = [(at, name, run) for at, name, run in runs if at is not None]
+    if not told:
+        return None
+    _, name, run = max(told, key=lambda one: one[0])
+    size = f", {human_bytes(run.bytes_freed)}" if run.bytes_freed is not None else ""
+    return f"{name}: {run.phase.value}, {run.freed} freed{size}"
+
+
+def human_bytes(count: int) -> str:
+    """Return a number of bytes for people: ``12 KiB``."""
+    size, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if size < 1024:
+            break
+        size, unit = size / 1024, larger
+    return f"{size:.0f} {unit}" if unit == "B" or size >= 10 else f"{size:.1f} {unit}"
+
+
+def next_sweep(entries: Iterable[SweepStatus]) -> datetime | None:
+    """Return when the next sweep of all is."""
+    return min((e.next_schedule_time for e in entries if e.next_schedule_time is not None), default=None)

@@ -1,0 +1,439 @@
+"""Sweeps of RetentionPolicies: at each tick, and when they are asked for, a run like that of an InvocationAction.
+
+One task for each policy beside the one that keeps its values in force, so that a sweep of an hour delays neither that
+nor another policy; the sweeps of one policy go one after the other. A tick happens once, by the name of its
+InvocationRecord, whatever crashes and whoever else runs; of all that were missed the last is caught up.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import structlog
+from pydantic import ValidationError
+
+from invocation_operator.api.v1alpha1.action import ActionSpec, ActionStatus, Phase
+from invocation_operator.api.v1alpha1.base import EngineRef
+from invocation_operator.api.v1alpha1.record import RecordSource
+from invocation_operator.api.v1alpha1.retention import REQUESTED_AT, RETENTION_KIND, RetentionSpec
+from invocation_operator.api.v1alpha1.sweep import SweepRun, SweepStatus
+from invocation_operator.cluster.client import KubeClient, Object
+from invocation_operator.cluster.errors import ObjectNotFound, TooLarge, WriteConflict
+from invocation_operator.cluster.events import EventRecorder
+from invocation_operator.cluster.records import HoldLost, Record, RecordStore
+from invocation_operator.cluster.resources import RETENTION_POLICIES
+from invocation_operator.engine.errors import EngineError, reading
+from invocation_operator.observe import metrics
+from invocation_operator.observe import retention as retention_metrics
+from invocation_operator.plan import identity
+from invocation_operator.plan import refusal as r
+from invocation_operator.plan import sweeps as plan
+from invocation_operator.plan.guardrails import check_operations
+from invocation_operator.plan.operations import caused_operations
+from invocation_operator.plan.refusal import Refusal
+from invocation_operator.plan.sweeps import Occasion
+from invocation_operator.plan.targets import DamagedSet
+from invocation_operator.reconcile import narrate
+from invocation_operator.reconcile.board import AGAIN
+from invocation_operator.reconcile.cell import Cell
+from invocation_operator.reconcile.control import Stop
+from invocation_operator.reconcile.engines import Engines
+from invocation_operator.reconcile.lock import Lock, recorded_spec
+from invocation_operator.reconcile.planning import Planning, check_target, make_plan
+from invocation_operator.reconcile.policies import parse_spec
+from invocation_operator.reconcile.runner import Runner
+from invocation_operator.reconcile.schema import SchemaGate
+from invocation_operator.reconcile.station import Resolved
+from invocation_operator.reconcile.sweepboard import SweepBoard, SweepEntries, read_status, run_of
+from invocation_operator.reconcile.takeover import Leases
+from invocation_operator.reconcile.waiting import Waiting, unreachable
+from invocation_operator.reconcile.workbench import Done, Outcome, Retry
+from invocation_operator.target.sql import journal_bytes
+from invocation_operator.values.text import cut
+from invocation_operator.values.times import parse_time
+
+log = structlog.get_logger(__name__)
+
+LOOK_AGAIN_SECONDS = 2.0
+LONGEST_SECONDS = 60.0
+"""The longest sleep: a clock that is set must not keep ticks for ever."""
+BYTES_SECONDS = 20.0
+"""How long counting the bytes of journals may take; without an answer they are not told."""
+REQUEST = 256
+"""Characters of a request that are told apart and shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A policy with sweeps, read."""
+
+    cell: Cell
+    spec: RetentionSpec
+    entries: SweepEntries
+
+    @property
+    def obj(self) -> Object:
+        """The policy."""
+        return self.entries.obj
+
+    @property
+    def namespace(self) -> str:
+        """Its namespace."""
+        return str(self.obj["metadata"]["namespace"])
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return str(self.obj["metadata"]["name"])
+
+    @property
+    def source(self) -> RecordSource:
+        """The policy as a record names it."""
+        uid = str(self.obj["metadata"]["uid"])
+        return RecordSource(kind=RETENTION_KIND.kind, namespace=self.namespace, name=self.name, uid=uid)
+
+    @property
+    def request(self) -> str | None:
+        """What the annotation asks for, if that was not seen to yet."""
+        value = (self.obj["metadata"].get("annotations") or {}).get(REQUESTED_AT)
+        asked = cut(value, REQUEST) if value else None
+        return asked if asked != read_status(self.obj).last_handled_request else None
+
+
+def needs_work(obj: Object) -> bool:
+    """Whether a policy has, or had, anything to do with sweeps."""
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    asked = (obj["metadata"].get("annotations") or {}).get(REQUESTED_AT)
+    return bool(spec.get("sweeps") or status.get("sweeps") or (asked and asked != status.get("lastHandledRequest")))
+
+
+@dataclass(slots=True)
+class SweepReconciler:
+    """Runs the sweeps of RetentionPolicies."""
+
+    client: KubeClient
+    engines: Engines
+    records: RecordStore
+    lock: Lock
+    runner: Runner
+    events: EventRecorder
+    gate: SchemaGate
+    leases: Leases
+    now: Callable[[], datetime]
+    ended: Callable[[], None]
+    """Told when a run has ended: the policy's conditions speak of it."""
+    _searched: set[str] = field(default_factory=set)
+    """Policies whose unfinished runs were looked for in this life of the process."""
+
+    async def reconcile(self, cell: Cell) -> Outcome:
+        """Do what is due for the policy in ``cell``."""
+        obj = cell.obj
+        if obj is None or "deletionTimestamp" in obj["metadata"]:
+            return Done()
+        spec = parse_spec(obj)
+        if spec is None:
+            return Done()
+        scene = Scene(cell, spec, SweepEntries(self.client, cell, obj))
+        try:
+            return await self._advance(scene)
+        except HoldLost:
+            return Retry(LOOK_AGAIN_SECONDS)
+        except (ObjectNotFound, WriteConflict):
+            return Retry(LOOK_AGAIN_SECONDS)
+
+    async def _advance(self, scene: Scene) -> Outcome:
+        """What was begun comes first, then what was asked for, then what is due."""
+        now = self.now()
+        await self._synchronise(scene, now)
+        left = await self._unfinished(scene)
+        if left is not None:
+            return left
+        sweeps = scene.spec.sweeps or []
+        if scene.spec.suspend:
+            return Retry(LONGEST_SECONDS) if sweeps else Done()
+        occasion = self._next(scene, now)
+        if occasion is not None:
+            return await self._attempt(scene, occasion)
+        if (request := scene.request) is not None:
+            await scene.entries.change(lambda _: {"last_handled_request": request})
+        times = [entry.next_schedule_time for entry in scene.entries.read().values()]
+        waits = [(at - now).total_seconds() for at in times if at is not None]
+        return Retry(max(0.0, min([*waits, LONGEST_SECONDS]))) if sweeps else Done()
+
+    async def _synchronise(self, scene: Scene, now: datetime) -> None:
+        sweeps, suspended = scene.spec.sweeps or [], scene.spec.suspend
+
+        def change(entries: dict[str, SweepStatus]) -> None:
+            made = plan.synchronised(sweeps, entries, now, suspended=suspended)
+            entries.clear()
+            entries.update({entry.name: entry for entry in made})
+
+        await scene.entries.change(change)
+        for entry in scene.entries.read().values():
+            retention_metrics.next_sweep(scene.namespace, scene.name, entry.name, entry.next_schedule_time)
+
+    def _next(self, scene: Scene, now: datetime) -> Occasion | None:
+        entries = scene.entries.read()
+        request = scene.request
+        for sweep in scene.spec.sweeps or ():
+            entry = entries[sweep.name]
+            if request is not None and not sweep.suspend and all(h.request != request for h in entry.history or ()):
+                return Occasion(sweep, request=request)
+        for sweep in scene.spec.sweeps or ():
+            tick = plan.due(sweep, entries[sweep.name], now)
+            if tick is not None:
+                return Occasion(sweep, tick=tick)
+        return None
+
+    # A run.
+
+    async def _attempt(self, scene: Scene, occasion: Occasion) -> Outcome:
+        try:
+            return await self._run(scene, occasion)
+        except Waiting as waiting:
+            await self._note(scene, occasion, waiting)
+            return Retry(waiting.retry_seconds)
+        except TooLarge as error:
+            return await self._refuse(scene, occasion, Refusal(r.INVALID_SPEC, f"it is too large: {error}"))
+
+    async def _run(self, scene: Scene, occasion: Occasion) -> Outcome:
+        await self.gate.check()
+        action = plan.specification(scene.spec, f"{scene.namespace}/{scene.name}", occasion)
+        if isinstance(action, Refusal):
+            return await self._refuse(scene, occasion, action)
+        refused = check_target(action)
+        if refused is not None:
+            return await self._refuse(scene, occasion, refused)
+        located = await self.engines.locate(scene.spec.engine_ref, scene.namespace)
+        name = identity.sweep_record_name(
+            engine=located.full_name,
+            namespace=scene.namespace,
+            name=scene.name,
+            sweep=occasion.sweep.name,
+            once=occasion.once,
+        )
+        record = await self.records.find(name)
+        if record is not None:
+            return await self._meet(scene, occasion, record)
+        resolved = await self.engines.connect(located)
+        if switches := self.engines.switches(resolved.station.address):
+            message = f"the kill switch (spec.suspend) of RestateEngine {', '.join(switches)} is on; waiting for it."
+            raise Waiting("EngineSuspended", message)
+        refused = check_operations(
+            caused_operations(action), scene.spec.reason, resolved.guardrails, resolved.namespace_labels
+        )
+        if refused is not None:
+            return await self._refuse(scene, occasion, refused)
+        try:
+            return await self._start(scene, occasion, action, resolved, name)
+        except EngineError as error:
+            self.engines.doubt(resolved.station)
+            raise unreachable(resolved.station.address, error, redact=resolved.spec.redact_keys) from error
+
+    async def _start(
+        self, scene: Scene, occasion: Occasion, action: ActionSpec, resolved: Resolved, name: str
+    ) -> Outcome:
+        client = resolved.station.client
+        now, seen, _ = await asyncio.gather(
+            client.now(), client.identity(), self.engines.require_caught_up(resolved.station)
+        )
+        if seen.cluster_name != resolved.identity.cluster_name:
+            resolved.station.probe = None
+            raise Waiting("EngineChanged", "another cluster answers behind the engine's address; looking again.")
+        planning = await make_plan(action, resolved, now, keep_last=occasion.sweep.keep_last)
+        if isinstance(planning, Refusal):
+            return await self._refuse(scene, occasion, planning)
+        if not planning.plan.total:
+            # Nothing to lock, and an hourly sweep of nothing would leave thousands of records.
+            run = SweepRun(phase=Phase.SUCCEEDED, start_time=now, message="no invocation matched; nothing was touched.")
+            return await self._conclude(scene, occasion, run)
+        size = await self._bytes(resolved, planning)
+        if not await self._unchanged(scene):
+            return Retry(0.0)
+        board = SweepBoard(scene.entries, occasion, size)
+        task = await self.lock.acquire(scene.source, action, resolved, planning, name, seen)
+        if task is None:
+            # Somebody else was faster: it is their run.
+            return Retry(LOOK_AGAIN_SECONDS)
+        log.info("sweep starts", record=name, engine=resolved.name, sweep=occasion.sweep.name)
+        await self.runner.run(scene.cell, board, task)
+        return self._over(scene, occasion)
+
+    async def _bytes(self, resolved: Resolved, planning: Planning) -> int | None:
+        """Count the bytes of the journals that are planned; it is nice to know and stops nothing."""
+        try:
+            rows = await resolved.station.client.rows(journal_bytes(planning.statement), timeout=BYTES_SECONDS)
+            with reading("bytes"):
+                return int(rows[0].get("bytes", 0))
+        except EngineError as error:
+            log.info("the bytes of journals were not counted", error=error.message)
+            return None
+
+    async def _unchanged(self, scene: Scene) -> bool:
+        """Whether the policy is there and says what was planned: the watch may be behind."""
+        read = await self.client.get(RETENTION_POLICIES, scene.namespace, scene.name)
+        known = scene.obj["metadata"]
+        scene.cell.keep(read)
+        metadata = read["metadata"]
+        if "deletionTimestamp" in metadata:
+            return False
+        return bool(metadata["uid"] == known["uid"] and metadata["generation"] == known["generation"])
+
+    def _over(self, scene: Scene, occasion: Occasion) -> Outcome:
+        entry = scene.entries.read().get(occasion.sweep.name)
+        if entry is not None and entry.history:
+            retention_metrics.swept(scene.namespace, scene.name, entry.name, entry.history[0])
+        self.ended()
+        return Retry(0.0)
+
+    # A record that is there already.
+
+    async def _unfinished(self, scene: Scene) -> Outcome | None:
+        """Go on with a run that a crash or a shutdown cut short; None when there is none."""
+        uid = scene.source.uid
+        active = any(entry.active is not None for entry in scene.entries.read().values())
+        if uid in self._searched and not active:
+            return None
+        for record in await self.lock.unfinished(scene.source):
+            wait = self.leases.wait_seconds(record)
+            if wait > 0:
+                return Retry(min(wait, LOOK_AGAIN_SECONDS))
+            return await self._take_over(scene, record)
+        self._searched.add(uid)
+        if active:
+            await self._settle_active(scene)
+        return None
+
+    async def _settle_active(self, scene: Scene) -> None:
+        """Runs that status calls active have ended by their records: the record knows how."""
+        for entry in list(scene.entries.read().values()):
+            record = await self.records.find(entry.active) if entry.active is not None else None
+            occasion = _occasion(scene.spec, record) if record is not None else None
+            if record is not None and record.finished and occasion is not None:
+                await self._conclude(scene, occasion, _recorded(occasion, record))
+            elif entry.active is not None:
+                name = entry.name
+
+                def gone(entries: dict[str, SweepStatus], name: str = name) -> None:
+                    if name in entries:
+                        entries[name] = plan.undone(entries[name])
+
+                await scene.entries.change(gone)
+
+    async def _meet(self, scene: Scene, occasion: Occasion, record: Record) -> Outcome:
+        """The occasion has been seen to, or is being."""
+        mine = record.spec.source.uid == scene.source.uid
+        if mine and not record.finished:
+            self._searched.discard(scene.source.uid)
+            return Retry(LOOK_AGAIN_SECONDS)
+        if mine:
+            return await self._conclude(scene, occasion, _recorded(occasion, record), told=False)
+        turn = narrate.already_executed(record)
+        message = turn.message.replace(AGAIN, "").strip()
+        run = SweepRun(phase=turn.phase, record=record.name, message=cut(message, 512))
+        return await self._conclude(scene, occasion, run)
+
+    async def _take_over(self, scene: Scene, record: Record) -> Outcome:
+        """Go on with what the record says, on the engine that it names."""
+        occasion = _occasion(scene.spec, record)
+        engine = record.spec.engine
+        if occasion is None:
+            await self.lock.abandon(record, narrate.abandoned("the sweep is not in the policy any more"))
+            return Retry(0.0)
+        try:
+            await self.gate.check()
+            ref = EngineRef(name=engine.name or "", namespace=engine.namespace)
+            located = await self.engines.locate(ref, scene.namespace)
+            resolved = await self.engines.connect(located, fresh=True)
+            if (located.uid, resolved.identity.cluster_name) != (engine.uid, engine.cluster_name):
+                return await self._abandon(scene, occasion, record, narrate.STOPS[Stop.ENGINE_CHANGED])
+            task = await self.lock.take_over(record, recorded_spec(record), resolved)
+            if task is None:
+                return Retry(0.1)
+            log.info("sweep taken over", record=record.name, engine=resolved.name, planned=len(task.targets))
+            await self.runner.run(scene.cell, SweepBoard(scene.entries, occasion, None), task)
+        except (DamagedSet, ValidationError) as error:
+            return await self._abandon(scene, occasion, record, str(error)[:256])
+        except EngineError as error:
+            log.warning("the engine cannot be used for a sweep that was begun", error=error.message)
+            return Retry(LOOK_AGAIN_SECONDS)
+        except Waiting as waiting:
+            await self._note(scene, occasion, waiting)
+            return Retry(waiting.retry_seconds)
+        return self._over(scene, occasion)
+
+    async def _abandon(self, scene: Scene, occasion: Occasion, record: Record, why: str) -> Outcome:
+        closed = await self.lock.abandon(record, narrate.abandoned(why))
+        return await self._conclude(scene, occasion, _recorded(occasion, closed))
+
+    # What status says.
+
+    async def _note(self, scene: Scene, occasion: Occasion, waiting: Waiting) -> None:
+        name, message = occasion.sweep.name, cut(waiting.message, 512)
+
+        def change(entries: dict[str, SweepStatus]) -> None:
+            if name in entries:
+                entries[name] = entries[name].model_copy(update={"message": message})
+
+        before = scene.entries.read().get(name)
+        await scene.entries.change(change)
+        if before is None or before.message != message:
+            self.events.tell(scene.obj, waiting.reason, f"sweep {name}: {message}", "Warning")
+
+    async def _refuse(self, scene: Scene, occasion: Occasion, refusal: Refusal) -> Outcome:
+        run = SweepRun(phase=Phase.REFUSED, message=cut(f"{refusal.reason}: {refusal.message}", 512))
+        return await self._conclude(scene, occasion, run)
+
+    async def _conclude(self, scene: Scene, occasion: Occasion, run: SweepRun, *, told: bool = True) -> Outcome:
+        name = occasion.sweep.name
+        made = run.model_copy(
+            update={
+                "scheduled_time": occasion.tick,
+                "request": occasion.request,
+                "completion_time": run.completion_time or self.now().replace(microsecond=0),
+            }
+        )
+
+        def change(entries: dict[str, SweepStatus]) -> None:
+            entry = plan.begun(entries.get(name) or SweepStatus(name=name), occasion)
+            entries[name] = plan.ended(entry, made)
+
+        await scene.entries.change(change)
+        if told:
+            bad = run.phase is not Phase.SUCCEEDED and run.phase is not Phase.ALREADY_EXECUTED
+            message = f"sweep {name}: {run.message or run.phase.value}"
+            self.events.tell(scene.obj, f"Sweep{run.phase.value}", message, "Warning" if bad else "Normal")
+            metrics.run_concluded(plan.action_of(occasion.sweep), run.phase)
+            retention_metrics.swept(scene.namespace, scene.name, name, made)
+            log.info("sweep concluded", sweep=name, phase=run.phase.value, message=run.message)
+        self.ended()
+        return Retry(0.0)
+
+
+def _occasion(spec: RetentionSpec, record: Record) -> Occasion | None:
+    """Return what a record's run was for; None when the policy has no such sweep any more."""
+    name, _, what = (record.spec.run_id or "").partition(" ")
+    sweep = next((s for s in spec.sweeps or () if s.name == name), None)
+    if sweep is None:
+        return None
+    if what.startswith("request "):
+        return Occasion(sweep, request=what.removeprefix("request "))
+    try:
+        return Occasion(sweep, tick=parse_time(what))
+    except ValueError:
+        return None
+
+
+def _recorded(occasion: Occasion, record: Record) -> SweepRun:
+    """How a run ended, from its record."""
+    kept = record.status
+    status = ActionStatus(
+        phase=kept.phase,
+        record=record.name,
+        start_time=record.spec.start_time,
+        completion_time=kept.completion_time or datetime.now(UTC),
+        plan=record.spec.plan.summary,
+        progress=kept.progress,
+    )
+    return run_of(occasion, status, None).model_copy(update={"message": cut(kept.message or "", 512) or None})
