@@ -1,0 +1,305 @@
+"""Sweeps on the models of engine and API server: ticks by a clock that is set, and what a crash leaves."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+
+import pytest
+
+from e2e.simulation import admin
+from e2e.simulation.apiserver import ApiServer
+from e2e.simulation.engine import Engine
+from e2e.simulation.tables import Tables
+from e2e.simulation.wires import SimulatedEngineClient, SimulatedKube
+from invocation_operator.cluster.client import Object
+from invocation_operator.cluster.events import EventRecorder
+from invocation_operator.cluster.records import Lease, RecordStore
+from invocation_operator.reconcile.cell import Cell
+from invocation_operator.reconcile.engines import Engines
+from invocation_operator.reconcile.lock import Lock
+from invocation_operator.reconcile.runner import Runner
+from invocation_operator.reconcile.schema import SchemaGate
+from invocation_operator.reconcile.sweeps import SweepReconciler
+from invocation_operator.reconcile.takeover import Leases
+from invocation_operator.reconcile.workbench import Done, Retry
+
+API = "ops.restate.dev/v1alpha1"
+NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
+
+
+class Wires:
+    """No latency and no faults: every request arrives at once."""
+
+    name = "operator"
+    dead = False
+    api_down = False
+
+    def __init__(self) -> None:
+        self.api = ApiServer(time.time)
+        self.engine = Engine(self.later, time.monotonic, Random(1), Tables())
+
+    def boundary(self, *_: Any) -> tuple[int, None]:
+        return 0, None
+
+    def answered(self, *_: Any) -> None:
+        """Nobody notes it."""
+
+    def sent(self, *_: Any) -> None:
+        """Nobody notes it."""
+
+    def arrived(self, _: Any, operation: Callable[[], admin.Answer]) -> admin.Answer:
+        return operation()
+
+    def later(self, delay: float, callback: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_later(delay, callback)
+
+    def latency(self) -> float:
+        return 0.0
+
+    def crash(self, _: Any) -> None:
+        raise AssertionError("no faults here")
+
+    stop = second = crash
+
+
+class Scene:
+    """One policy, one engine, and a reconciler whose clock is set by hand."""
+
+    def __init__(self) -> None:
+        self.wires = Wires()
+        self.now = NOON
+        for namespace in ("shop", "ops"):
+            self.wires.api.create("namespaces", None, {"metadata": {"name": namespace}})
+        spec = {"url": "http://engine.shop.svc:9070"}
+        self.make("RestateEngine", "restateengines", "default", spec)
+        self.ended = 0
+        self.reconciler = self.operator()
+        self.cell = Cell(("shop", "p"), None)
+
+    def operator(self, identity: str = "me") -> SweepReconciler:
+        """A process that knows nothing of what was before."""
+        kube: Any = SimulatedKube(self.wires, self.wires)  # type: ignore[arg-type]
+        engines = Engines(
+            kube,
+            operator_namespace="ops",
+            cluster_domain="cluster.local",
+            trusted_namespaces=(),
+            call_timeout=5.0,
+            batch_endpoints=True,
+            clock=time.monotonic,
+            engine_client=lambda connection, **options: SimulatedEngineClient(
+                self.wires,  # type: ignore[arg-type]
+                self.wires,
+                connection,
+                **options,
+            ),
+        )
+        for obj in self.wires.api.all("restateengines"):
+            engines.observe(obj, deleted=False)
+        lease = Lease(0.1)
+        records = RecordStore(kube, "ops", identity, lease, time.monotonic)
+        leases = Leases(identity, lease, time.monotonic)
+        events = EventRecorder(kube, identity)
+
+        def ended() -> None:
+            self.ended += 1
+
+        return SweepReconciler(
+            client=kube,
+            engines=engines,
+            records=records,
+            lock=Lock(kube, records, leases),
+            runner=Runner(kube, engines, events, time.monotonic, lambda: False, 5.0),
+            events=events,
+            gate=SchemaGate(kube, time.monotonic),
+            leases=leases,
+            now=lambda: self.now,
+            ended=ended,
+        )
+
+    def make(self, kind: str, plural: str, name: str, spec: Object) -> Object:
+        body = {"apiVersion": API, "kind": kind, "metadata": {"name": name, "namespace": "shop"}, "spec": spec}
+        return self.wires.api.create(plural, "shop", body)
+
+    def policy(self, **sweep: Any) -> None:
+        made = {"name": "nightly", "schedule": "0 3 * * *", "action": "Purge", **sweep}
+        self.make("RetentionPolicy", "retentionpolicies", "p", {"services": ["checkout"], "sweeps": [made]})
+
+    def completed(self, count: int, handler: str = "echo") -> list[str]:
+        return [self.wires.engine.add("checkout", handler, "completed").id for _ in range(count)]
+
+    def left(self) -> set[str]:
+        return set(self.wires.engine.living)
+
+    @property
+    def status(self) -> Object:
+        found = self.wires.api.get("retentionpolicies", "shop", "p")
+        assert found is not None
+        return dict(found.get("status") or {})
+
+    @property
+    def history(self) -> list[Object]:
+        return list(self.status["sweeps"][0].get("history", ()))
+
+    def patch(self, patch: Object) -> None:
+        self.wires.api.patch("retentionpolicies", "shop", "p", patch)
+
+    def ask(self, value: str) -> None:
+        self.patch({"metadata": {"annotations": {"ops.restate.dev/requestedAt": value}}})
+
+    async def settle(self, reconciler: SweepReconciler | None = None) -> float:
+        """Reconcile until there is nothing to do now; return how long there is not."""
+        for _ in range(50):
+            found = self.wires.api.get("retentionpolicies", "shop", "p")
+            self.cell.put(found)
+            outcome = await (reconciler or self.reconciler).reconcile(self.cell)
+            if isinstance(outcome, Done):
+                return float("inf")
+            assert isinstance(outcome, Retry)
+            if outcome.seconds > 5.0:
+                return outcome.seconds
+            await asyncio.sleep(min(outcome.seconds, 0.05))
+        raise AssertionError(f"it does not settle: {self.status}")
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+async def test_sweep_runs_at_its_tick_and_not_before_and_not_again(scene: Scene) -> None:
+    ids = scene.completed(3)
+    scene.policy()
+    assert await scene.settle() == 60.0
+    assert scene.left() == set(ids)
+    assert scene.status["nextSweepTime"] == "2026-11-26T03:00:00Z"
+    scene.now = datetime(2026, 11, 26, 2, 59, 30, tzinfo=UTC)
+    assert await scene.settle() == 30.0
+    assert scene.left() == set(ids)
+    scene.now = datetime(2026, 11, 26, 3, tzinfo=UTC)
+    await scene.settle()
+    assert scene.left() == set()
+    [run] = scene.history
+    assert (run["phase"], run["freed"], run["scheduledTime"]) == ("Succeeded", 3, "2026-11-26T03:00:00Z")
+    assert scene.status["nextSweepTime"] == "2026-11-27T03:00:00Z"
+    assert scene.status["lastSweep"].startswith("nightly: Succeeded, 3 freed")
+    later = scene.completed(1)
+    await scene.settle()
+    assert scene.left() == set(later)
+    assert scene.ended == 1
+
+
+async def test_missed_ticks_are_caught_up_once(scene: Scene) -> None:
+    scene.completed(2)
+    scene.policy()
+    await scene.settle()
+    scene.now = NOON + timedelta(days=9)
+    await scene.settle()
+    assert [run["scheduledTime"] for run in scene.history] == ["2026-12-04T03:00:00Z"]
+    assert len(scene.wires.api.all("invocationrecords")) == 1
+
+
+async def test_tick_that_another_process_has_seen_to_is_not_run_again_though_status_was_lost(scene: Scene) -> None:
+    scene.policy()
+    await scene.settle()
+    scene.completed(2)
+    scene.now = NOON + timedelta(days=1)
+    await scene.settle()
+    later = scene.completed(2)
+    entry = {"name": "nightly", "schedule": "0 3 * * * UTC", "since": "2026-11-25T12:00:00Z"}
+    scene.wires.api.request(
+        "PATCH",
+        f"/apis/{API}/namespaces/shop/retentionpolicies/p/status",
+        {"status": {"sweeps": [entry], "nextSweepTime": None, "lastSweep": None}},
+    )
+    await scene.settle(scene.operator("other"))
+    assert scene.left() == set(later)
+    [run] = scene.history
+    assert (run["phase"], run["freed"]) == ("Succeeded", 2), "the record tells how it ended"
+
+
+async def test_keep_last_counts_by_handler_and_completion(scene: Scene) -> None:
+    echoes, others = scene.completed(4), scene.completed(2, "fail_terminal")
+    for number, id_ in enumerate(reversed(echoes)):
+        scene.wires.engine.living[id_].completed = scene.wires.engine.now() + number
+        scene.wires.engine._touch(scene.wires.engine.living[id_])
+    scene.policy(keepLast=3)
+    scene.ask("now")
+    await scene.settle()
+    assert scene.left() == {*echoes[:3], *others}, "the last to complete are the first that were made"
+    assert scene.status["lastHandledRequest"] == "now"
+
+
+async def test_sweep_that_is_refused_is_told_and_its_tick_passes(scene: Scene) -> None:
+    ids = scene.completed(3)
+    scene.policy(limits={"maxTargets": 2})
+    await scene.settle()
+    scene.now = NOON + timedelta(days=1)
+    await scene.settle()
+    assert scene.left() == set(ids)
+    [run] = scene.history
+    assert run["phase"] == "Refused"
+    assert "TooManyTargets" in run["message"]
+    assert scene.wires.api.all("invocationrecords") == []
+    assert await scene.settle() == 60.0
+
+
+async def test_suspended_sweep_waits_and_its_last_tick_is_caught_up(scene: Scene) -> None:
+    scene.completed(1)
+    scene.policy(suspend=True)
+    await scene.settle()
+    scene.now = NOON + timedelta(days=3)
+    await scene.settle()
+    assert len(scene.left()) == 1
+    assert "nextSweepTime" not in scene.status
+    scene.patch({"spec": {"sweeps": [{"name": "nightly", "schedule": "0 3 * * *", "action": "Purge"}]}})
+    await scene.settle()
+    assert scene.left() == set()
+    assert [run["scheduledTime"] for run in scene.history] == ["2026-11-28T03:00:00Z"]
+
+
+async def test_sweep_that_leaves_the_policy_leaves_status(scene: Scene) -> None:
+    scene.policy()
+    await scene.settle()
+    scene.patch({"spec": {"sweeps": None, "retention": {"journal": "1d"}}})
+    assert await scene.settle() == float("inf")
+    assert "sweeps" not in scene.status
+
+
+async def test_sweep_waits_for_its_engine_and_says_so(scene: Scene) -> None:
+    ids = scene.completed(1)
+    scene.policy()
+    await scene.settle()
+    scene.wires.engine.down = True
+    scene.now = NOON + timedelta(days=1)
+    scene.cell.put(scene.wires.api.get("retentionpolicies", "shop", "p"))
+    outcome = await scene.reconciler.reconcile(scene.cell)
+    assert isinstance(outcome, Retry)
+    assert "cannot be used" in scene.status["sweeps"][0]["message"]
+    scene.wires.engine.down = False
+    await asyncio.sleep(2.1)
+    await scene.settle()
+    assert scene.left().isdisjoint(ids)
+    assert "message" not in scene.status["sweeps"][0]
+
+
+async def test_run_that_a_crash_cut_short_is_taken_over_and_told_once(scene: Scene) -> None:
+    ids = scene.completed(40)
+    scene.policy(limits={"operationsPerSecond": 20, "maxInFlight": 2})
+    scene.ask("now")
+    scene.cell.put(scene.wires.api.get("retentionpolicies", "shop", "p"))
+    working = asyncio.create_task(scene.reconciler.reconcile(scene.cell))
+    while len(scene.left()) > 36:  # noqa: ASYNC110 - the model tells nobody
+        await asyncio.sleep(0.01)
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+    assert scene.left() & set(ids)
+    scene.cell = Cell(("shop", "p"), None)
+    await scene.settle(scene.operator("other"))
+    assert scene.left() == set()
+    [run] = scene.history
+    assert (run["phase"], run["planned"], run["request"]) == ("Succeeded", 40, "now")
+    assert len(scene.wires.api.all("invocationrecords")) == 1
