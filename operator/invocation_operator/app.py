@@ -86,6 +86,7 @@ class House:
     events: EventRecorder
     known: Engines
     records: RecordStore
+    policies: Policies
     action_bench: Workbench
     engine_bench: Workbench
     retention_bench: Workbench
@@ -159,6 +160,7 @@ def build(
         restorer=Restorer(client, known, events),
         events=events,
         gate=gate,
+        clock=clock,
         ring_others=lambda: retention_bench.ring_all(),  # noqa: PLW0108 - it is made below
     )
     retention_bench = Workbench(RETENTION_KIND.kind, retention_reconciler.reconcile, lambda obj: True, resting=resting)
@@ -193,7 +195,7 @@ def build(
     pruning = Pruning(client, records, timedelta(days=days) if days else None, lambda: datetime.now(UTC))
     benches = action_bench, engine_bench, retention_bench, sweep_bench
     duty = Duty(elector, benches, (orphans.run, expiry.run, pruning.run))
-    return House(client, events, known, records, *benches, duty, registry)
+    return House(client, events, known, records, policies, *benches, duty, registry)
 
 
 def _elector(settings: Settings, client: KubeClient) -> Elector:
@@ -258,6 +260,7 @@ async def _opened(settings: Settings, house: House, shutdown: Shutdown) -> bool:
         house.client,
         house.known,
         house.records,
+        house.policies,
         settings.namespaces or (None,),
         settings.operator_namespace,
         settings.lease_name if settings.leader_elect else None,

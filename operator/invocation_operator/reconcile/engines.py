@@ -25,6 +25,7 @@ from invocation_operator.engine.replay import require_caught_up
 from invocation_operator.engine.transport import Transport
 from invocation_operator.engine.version import Support, supported
 from invocation_operator.observe import metrics
+from invocation_operator.plan.holds import Holds
 from invocation_operator.reconcile.budget import Budget
 from invocation_operator.reconcile.connect import address_of, connection_of, may_refer, static_url, url_of
 from invocation_operator.reconcile.station import Key, Located, Probe, Resolved, Station
@@ -79,6 +80,7 @@ class Engines:
         self._addresses: dict[Key, str] = {}
         self._stations: dict[Key, Station] = {}
         # A budget lives for as long as a station or a run uses it.
+        self._holds: dict[str, Holds] = {}
         self._budgets: WeakValueDictionary[str, Budget] = WeakValueDictionary()
         self._former: dict[EngineClient | Transport, asyncio.Task[None]] = {}
         self.revision = 0
@@ -184,6 +186,14 @@ class Engines:
         return sorted(
             (("/".join(key), self._specs[key].guardrails) for key in self._leading_to(address)), key=itemgetter(0)
         )
+
+    def holds(self, address: str) -> Holds:
+        """Return what no purge on the engine at ``address`` touches; whoever holds something puts it there."""
+        return self._holds.setdefault(address, Holds())
+
+    def address(self, located: Located) -> str | None:
+        """Return where a located engine leads to, as far as that is known without asking it."""
+        return self._addresses.get((located.namespace, located.name))
 
     # What the reconcilers ask.
 
@@ -376,7 +386,9 @@ class Engines:
                     may_write=self._may_write,
                 )
                 budget = self._budgets.setdefault(address, Budget(1, 1, self._clock))
-                station = Station(address, connection, timeout, client, budget, asyncio.Semaphore(64))
+                station = Station(
+                    address, connection, timeout, client, budget, asyncio.Semaphore(64), self.holds(address)
+                )
                 self._stations[key] = station
                 self._tighten(address)
             elif (station.connection, station.query_timeout) != (connection, timeout):

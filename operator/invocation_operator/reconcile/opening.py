@@ -19,6 +19,7 @@ from invocation_operator.cluster.records import RecordStore
 from invocation_operator.cluster.resources import ACTIONS, ENGINES, LEASES, RECORDS, RETENTION_POLICIES
 from invocation_operator.plan.identity import HASH_VERSION
 from invocation_operator.reconcile.engines import Engines
+from invocation_operator.reconcile.policies import Policies
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +35,7 @@ class Opening:
     client: KubeClient
     engines: Engines
     records: RecordStore
+    policies: Policies
     namespaces: Sequence[str | None]
     operator_namespace: str
     lease: str | None = None
@@ -44,9 +46,9 @@ class Opening:
         await self._crds()
         try:
             await self.engines.load(self.namespaces)
+            await self.policies.load(self.client, self.namespaces)
             for namespace in self.namespaces:
-                for resource in (ACTIONS, RETENTION_POLICIES):
-                    await self._may_read(resource, namespace)
+                await self._may_read(ACTIONS, namespace)
             await self._may_read(RECORDS, self.operator_namespace)
             await self.records.note_newer(HASH_VERSION)
             if self.lease is not None:

@@ -5,7 +5,7 @@ Nothing is touched here. The set is bounded while it streams: one invocation mor
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -20,6 +20,7 @@ from invocation_operator.plan import identity
 from invocation_operator.plan import refusal as r
 from invocation_operator.plan.build import Plan, PlanBuilder, counts, every_leaf
 from invocation_operator.plan.guardrails import Reach, check_plan, check_share
+from invocation_operator.plan.holds import CLEARS
 from invocation_operator.plan.operation.base import NEVER_STARTED
 from invocation_operator.plan.operations import (
     CAN_BE_WATCHED,
@@ -41,6 +42,7 @@ from invocation_operator.target.sql import (
     UnsupportedFilter,
     count_by_service,
     count_by_status,
+    count_held,
     select,
     select_ids,
 )
@@ -110,19 +112,24 @@ async def make_plan(
     frozen = freeze(target, now, statuses)
     builder = PlanBuilder(spec, redact_keys=resolved.spec.redact_keys)
     client = resolved.station.client
+    held = resolved.station.holds.frozen(now) if spec.action in CLEARS else []
     try:
-        statement = select(frozen, SET_COLUMNS, scopes_supported=scopes, keep_last=keep_last)
+        statement = select(frozen, SET_COLUMNS, scopes_supported=scopes, keep_last=keep_last, held=held)
         excluded, services, cut = await asyncio.gather(
             _excluded(client, frozen, scopes=scopes),
             _services(client, spec),
-            _collect(client, frozen, builder, spec.limits.max_targets, only, scopes=scopes, keep_last=keep_last),
+            _collect(
+                client, frozen, builder, spec.limits.max_targets, only, scopes=scopes, keep_last=keep_last, held=held
+            ),
         )
+        told = await _held(client, frozen, resolved, now, scopes=scopes) if held else []
     except UnsupportedFilter as error:
         return Refusal(r.UNSUPPORTED_FILTER, str(error))
     if cut or len(builder.targets) > spec.limits.max_targets:
         return await _too_many(client, frozen, spec, scopes=scopes)
     cascade, descending = await _cascade(client, spec, builder)
     plan = builder.finish(time=now, excluded_by_status=excluded, cascade=cascade, services=services)
+    plan = replace(plan, warnings=[*told, *plan.warnings])
     reach, refused = await _check(client, spec, resolved, plan, descending.by_service)
     if refused is None and descending.truncated:
         reach, refused = await _check(client, spec, resolved, plan, descending.at_most)
@@ -184,17 +191,18 @@ async def _collect(
     *,
     scopes: bool,
     keep_last: int | None,
+    held: Sequence[FrozenTarget],
 ) -> bool:
     """Plan what matches; True when there are more rows than may be planned."""
     if frozen.ids:
-        await _collect_named(client, frozen, builder, only, scopes=scopes)
+        await _collect_named(client, frozen, builder, only, scopes=scopes, held=held)
         return False
     # What was previewed must not be pushed out of the target's limit by what came later.
     bounded = replace(frozen, limit=None) if only is not None else frozen
     limit = None if only is not None else most + 1
     # The engine reads its partitions one after the other: what changes meanwhile may come twice.
     total, last, before = 0, "", set[str]()
-    statement = select(bounded, SET_COLUMNS, scopes_supported=scopes, limit=limit, keep_last=keep_last)
+    statement = select(bounded, SET_COLUMNS, scopes_supported=scopes, limit=limit, keep_last=keep_last, held=held)
     async with aclosing(client.query(statement)) as rows:
         async for found in rows:
             total += 1
@@ -225,17 +233,22 @@ async def _collect_named(
     only: PlannedSet | None,
     *,
     scopes: bool,
+    held: Sequence[FrozenTarget],
 ) -> None:
     """Named ids answer one by one: malformed and unknown ones fail alone, those that do not apply are skipped."""
     ids = frozen.ids or ()
     valid = [id_ for id_ in ids if is_invocation_id(id_)]
     existing: dict[str, InvocationRow | None] = {}
     fitting: list[InvocationRow] = []
+    among: set[str] = set()
     if valid:
         every, matching = await asyncio.gather(
             client.rows(select_ids(valid, SET_COLUMNS, scopes_supported=scopes)),
-            client.rows(select(replace(frozen, limit=None), SET_COLUMNS, scopes_supported=scopes)),
+            client.rows(select(replace(frozen, limit=None), SET_COLUMNS, scopes_supported=scopes, held=held)),
         )
+        if held:
+            whole = await client.rows(select(replace(frozen, limit=None), SET_COLUMNS, scopes_supported=scopes))
+            among = {str(row["id"]) for row in whole} - {str(row["id"]) for row in matching}
         existing = dict(map(_named, every))
         fitting = list({row.id: row for row in map(_read, matching)}.values())
     chosen = {row.id: row for row in fitting[: frozen.limit]}
@@ -250,12 +263,26 @@ async def _collect_named(
         elif row is None:
             builder.unreadable(id_)
         else:
-            builder.unfit(row, _misfit(row, frozen, {r.id for r in fitting}))
+            builder.unfit(row, "Held" if id_ in among else _misfit(row, frozen, {r.id for r in fitting}))
     for row in chosen.values():
         if only is None or only.holds(row.id, row.created_at):
             builder.add(row)
         else:
             builder.unfit(row, "NotInPreview")
+
+
+async def _held(
+    client: EngineClient, frozen: FrozenTarget, resolved: Resolved, now: datetime, *, scopes: bool
+) -> list[str]:
+    """What a person should know: how many of what matches each hold keeps."""
+    told = []
+    for held in resolved.station.holds:
+        rows = await client.rows(count_held(replace(frozen, limit=None), held.frozen(now), scopes_supported=scopes))
+        with errors.reading("counts"):
+            number = int(rows[0]["count"])
+        if number:
+            told.append(f"{number} that match are held by RetentionPolicy {held.label} and left alone.")
+    return told
 
 
 def _named(found: Row) -> tuple[str, InvocationRow | None]:

@@ -4,15 +4,18 @@ The older one wins, by creation and then by ``namespace/name``. A policy that is
 it is gone: what it restores must not meet what the next one sets. Written by the watch, read by the reconciler.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
 from invocation_operator.api.v1alpha1.retention import RetentionSpec
-from invocation_operator.cluster.client import Object
+from invocation_operator.cluster.client import KubeClient, Object
 from invocation_operator.cluster.errors import ClusterError
+from invocation_operator.cluster.resources import RETENTION_POLICIES
 from invocation_operator.plan import names
+from invocation_operator.plan.holds import held_by
 from invocation_operator.reconcile.cell import Key
 from invocation_operator.reconcile.engines import Engines
 from invocation_operator.reconcile.waiting import Waiting
@@ -64,24 +67,58 @@ class Policies:
         if deleted:
             if before is not None and before.uid == metadata["uid"]:
                 del self._known[key]
-                self._addresses.pop(before.uid, None)
+                self._forget(before.uid)
             return before is not None
         spec = parse_spec(obj)
         if spec is None:
-            # One that cannot be read sets nothing, and so claims nothing.
+            # One that cannot be read sets nothing, and so claims nothing; what it held stays held until it can be read.
             self._known.pop(key, None)
             return before is not None
         now = Policy(key, metadata["uid"], metadata["creationTimestamp"], spec)
         self._known[key] = now
-        if before is None or before.uid != now.uid or before.spec.engine_ref != spec.engine_ref:
-            self._addresses.pop(now.uid, None)
+        if before is not None and (before.uid != now.uid or before.spec.engine_ref != spec.engine_ref):
+            self._forget(before.uid)
+        self._hold(now)
         return before != now
 
     def lead(self, uid: str, address: str) -> bool:
         """Take in which engine a policy leads to, and tell whether that is new."""
-        new = self._addresses.get(uid) != address
+        before = self._addresses.get(uid)
+        if before == address:
+            return False
+        self._forget(uid)
         self._addresses[uid] = address
-        return new
+        for policy in self._known.values():
+            if policy.uid == uid:
+                self._hold(policy)
+        return True
+
+    async def load(self, client: KubeClient, namespaces: Sequence[str | None]) -> None:
+        """Read all policies before anything is executed, and put in force what they hold: it must not come too late.
+
+        Raises the errors of ``cluster.errors``.
+        """
+        for namespace in namespaces:
+            async for obj in client.list(RETENTION_POLICIES, namespace):
+                self.observe(obj, deleted=False)
+        for policy in [policy for policy in self._known.values() if policy.spec.holds]:
+            # One whose engine it may not use, or which is not there, holds nothing.
+            with suppress(Waiting):
+                address = self.engines.address(await self.engines.locate(policy.spec.engine_ref, policy.key[0]))
+                if address is not None:
+                    self.lead(policy.uid, address)
+
+    def _hold(self, policy: Policy) -> None:
+        """Put in force what a policy holds, as soon as it is known on which engine."""
+        address = self._addresses.get(policy.uid)
+        if address is not None:
+            held = held_by(policy.name, policy.spec.services, policy.spec.holds or [])
+            self.engines.holds(address).put(policy.uid, held)
+
+    def _forget(self, uid: str) -> None:
+        address = self._addresses.pop(uid, None)
+        if address is not None:
+            self.engines.holds(address).put(uid, ())
 
     async def claimed(self, key: Key, address: str, services: Iterable[str]) -> dict[str, str]:
         """Return those of ``services`` that an older policy of the same engine has, each with that policy's name."""

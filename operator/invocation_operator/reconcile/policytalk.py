@@ -140,8 +140,11 @@ def with_sweeps(talk: Talk, status: RetentionStatus) -> Talk:
     return talk
 
 
-def sweeps_only(status: RetentionStatus) -> Talk:
+def without_values(status: RetentionStatus) -> Talk:
     """Return what the conditions say of a policy that sets no values."""
+    if not status.sweeps and status.holds:
+        total = sum(entry.held for entry in status.holds)
+        return Talk(Verdict.READY, "HoldsOnly", f"{total} completed invocations are held.")
     names = [entry.name for entry in status.sweeps or ()]
     return with_sweeps(Talk(Verdict.READY, "SweepsOnly", f"sweeps: {listed(names) or 'none yet'}."), status)
 

@@ -37,10 +37,11 @@ from invocation_operator.plan.guardrails import check_operations, out_of_bounds
 from invocation_operator.plan.retention import Assessment, Drifted, Observed, Values
 from invocation_operator.reconcile import services
 from invocation_operator.reconcile.cell import Cell
+from invocation_operator.reconcile.custody import holds
 from invocation_operator.reconcile.engines import Engines
 from invocation_operator.reconcile.parse import refusal_of
 from invocation_operator.reconcile.policies import Policies
-from invocation_operator.reconcile.policytalk import Findings, Talk, sweeps_only, verdict_of, with_sweeps, within
+from invocation_operator.reconcile.policytalk import Findings, Talk, verdict_of, with_sweeps, within, without_values
 from invocation_operator.reconcile.restore import Restorer
 from invocation_operator.reconcile.schema import SchemaGate
 from invocation_operator.reconcile.station import Resolved
@@ -51,6 +52,8 @@ from invocation_operator.values.duration import parse_duration
 
 log = structlog.get_logger(__name__)
 
+CUSTODY_SECONDS = 300.0
+"""How often what is held is counted."""
 CAUSED = frozenset({Operation.SET_RETENTION})
 
 
@@ -61,6 +64,9 @@ class _Memory:
     entries: dict[str, ServiceRetention] = field(default_factory=dict)
     right_at: dict[str, datetime] = field(default_factory=dict)
     """When a service was last seen as it should be, on the engine's clock."""
+    counted: int = -1
+    """Generation of the policy whose holds were counted last."""
+    counted_at: float = float("-inf")
 
 
 @dataclass(slots=True)
@@ -73,6 +79,7 @@ class RetentionReconciler:
     restorer: Restorer
     events: EventRecorder
     gate: SchemaGate
+    clock: Callable[[], float]
     ring_others: Callable[[], None]
     """Wakes all policies: what one of them claims has changed."""
     _memories: dict[str, _Memory] = field(default_factory=dict)
@@ -126,16 +133,21 @@ class RetentionReconciler:
         memory: _Memory,
         known: Mapping[str, ServiceRetention],
     ) -> None:
-        if spec.suspend:
-            raise Waiting("Suspended", "nothing is looked at or changed until spec.suspend is false.")
         await self.gate.check()
         metadata = obj["metadata"]
         located = await self.engines.locate(spec.engine_ref, metadata["namespace"])
+        address = self.engines.address(located)
+        if address is not None and self.policies.lead(metadata["uid"], address):
+            # What it holds is in force from here on, whatever comes below.
+            self.ring_others()
+        if spec.suspend:
+            raise Waiting("Suspended", "nothing is looked at or changed until spec.suspend is false.")
         resolved = await self.engines.connect(located)
         if self.policies.lead(metadata["uid"], resolved.station.address):
             self.ring_others()
+        await self._custody(cell, obj, spec, resolved, memory)
         if not self.policies.sets_values(spec):
-            await self._say(cell, obj, {"engine": resolved.identity}, sweeps_only(read_status(cell.obj or obj)))
+            await self._say(cell, obj, {"engine": resolved.identity}, without_values(read_status(cell.obj or obj)))
             return
         if switches := self.engines.switches(resolved.station.address):
             message = f"the kill switch (spec.suspend) of RestateEngine {', '.join(switches)} is on; waiting for it."
@@ -155,6 +167,24 @@ class RetentionReconciler:
             raise unreachable(resolved.station.address, error, redact=resolved.spec.redact_keys) from error
         await self._tell(cell, obj, spec, resolved, known, findings)
         memory.entries = findings.entries
+
+    async def _custody(self, cell: Cell, obj: Object, spec: RetentionSpec, resolved: Resolved, memory: _Memory) -> None:
+        """Count what is held, now and then: it reads many invocations."""
+        generation, now = obj["metadata"]["generation"], self.clock()
+        known = read_status(cell.obj or obj).holds
+        if not spec.holds and known is None:
+            return
+        if memory.counted == generation and now - memory.counted_at < CUSTODY_SECONDS:
+            return
+        name = f"{obj['metadata']['namespace']}/{obj['metadata']['name']}"
+        try:
+            made = await holds(spec, name, resolved, await resolved.station.client.now())
+        except errors.EngineError as error:
+            raise unreachable(resolved.station.address, error, redact=resolved.spec.redact_keys) from error
+        memory.counted, memory.counted_at = generation, now
+        current = cell.obj if cell.obj is not None and cell.obj["metadata"]["uid"] == obj["metadata"]["uid"] else obj
+        status = read_status(current).model_copy(update={"holds": made or None})
+        cell.keep(await status_writer.write(self.client, RETENTION_POLICIES, current, status))
 
     # Looking and changing.
 

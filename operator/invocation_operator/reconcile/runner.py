@@ -22,9 +22,11 @@ from invocation_operator.engine.models import EngineIdentity as EngineSeen
 from invocation_operator.observe import metrics
 from invocation_operator.plan.asked import AskTimes
 from invocation_operator.plan.guardrails import Reach
+from invocation_operator.plan.holds import CLEARS
 from invocation_operator.plan.ledger import Ledger
 from invocation_operator.plan.operation import operation_for
-from invocation_operator.plan.operation.base import Timing
+from invocation_operator.plan.operation.base import Operation, Timing
+from invocation_operator.plan.operation.withheld import Withheld
 from invocation_operator.plan.report import Findings
 from invocation_operator.plan.rollout import Waves, waves_of
 from invocation_operator.plan.targets import Planned
@@ -44,6 +46,8 @@ from invocation_operator.reconcile.run import Run
 from invocation_operator.reconcile.runclock import RunClock
 from invocation_operator.reconcile.station import Resolved
 from invocation_operator.reconcile.teller import Teller
+from invocation_operator.reconcile.waiting import Waiting, unreachable
+from invocation_operator.target.sql import HOLD_COLUMNS, LOOK_COLUMNS
 from invocation_operator.values.duration import parse_duration
 
 log = structlog.get_logger(__name__)
@@ -117,7 +121,10 @@ class Runner:
         )
         control = self._control(cell, board, task, run_clock, ceilings)
         watch = EngineWatch(self.engines, task.resolved, control, EngineSeen(task.cluster_name, None, deployments))
-        operation = operation_for(task.spec, settle_lost_after=lost_after, latest=await _latest(task))
+        operation: Operation = operation_for(task.spec, settle_lost_after=lost_after, latest=await _latest(task))
+        holds, clears = task.resolved.station.holds, task.spec.action in CLEARS
+        if clears:
+            operation = Withheld(operation, holds.watcher(lambda: run_clock.engine_time(run_clock.now())))
         executor = Executor(
             run=Run(
                 operation=operation,
@@ -132,7 +139,11 @@ class Runner:
                 carried_seconds=Timing.of(task.spec, lost_after).carried,
             ),
             client=task.resolved.station.client,
-            looker=Looker(task.resolved.station.client, scopes=task.resolved.probe.capabilities.scopes),
+            looker=Looker(
+                task.resolved.station.client,
+                scopes=task.resolved.probe.capabilities.scopes,
+                columns=lambda: HOLD_COLUMNS if clears and holds else LOOK_COLUMNS,
+            ),
             intent=journal,
             lane=task.resolved.station.budget.lane(),
             control=control,

@@ -79,13 +79,14 @@ def _values(raw: Mapping[str, object]) -> dict[Setting, timedelta]:
     """The values that are shown. One that cannot be read counts as not shown: nothing is concluded from it."""
     found = {}
     for setting in Setting:
-        length = _length(raw.get(setting.engine_name))
-        if length is not None:
-            found[setting] = length
+        value = length(raw.get(setting.engine_name))
+        if value is not None:
+            found[setting] = value
     return found
 
 
-def _length(text: object) -> timedelta | None:
+def length(text: object) -> timedelta | None:
+    """Return a duration that the engine wrote; None for what is none, or cannot be read."""
     if not isinstance(text, str):
         return None
     try:
@@ -112,7 +113,7 @@ async def missed(resolved: Resolved, after: Observed, since: datetime) -> int:
 
 
 def _as_expected(row: Mapping[str, object], after: Observed) -> bool:
-    found = _length(row.get("completion")), _length(row.get("journal"))
+    found = length(row.get("completion")), length(row.get("journal"))
     own = after.handlers.get(str(row["handler"]), {})
     meant = expected(after.type, after.values, own, keyed=bool(row.get("keyed")))
     return meant is None or None in found or found == meant

@@ -12,6 +12,7 @@ from invocation_operator.engine import errors
 from invocation_operator.engine.client import Connection, EngineClient
 from invocation_operator.engine.models import EngineCapabilities
 from invocation_operator.engine.version import Version
+from invocation_operator.plan.holds import Holds
 from invocation_operator.reconcile.budget import Budget
 from invocation_operator.reconcile.flight import Batches
 from invocation_operator.reconcile.waiting import Waiting
@@ -44,6 +45,8 @@ class Station:
     client: EngineClient
     budget: Budget
     connections: asyncio.Semaphore
+    holds: Holds = field(default_factory=Holds)
+    """What no purge on this engine touches; shared by all RestateEngines that lead to it."""
     batches: Batches = field(default_factory=lambda: Batches(usable=False))
     probe: Probe | None = None
     failure: tuple[Waiting, float] | None = None

@@ -19,12 +19,15 @@ from invocation_operator.values.ids import is_invocation_id
 
 __all__ = [
     "ALL_COLUMNS",
+    "HOLD_COLUMNS",
     "LOOK_COLUMNS",
     "PLAN_COLUMNS",
     "SET_COLUMNS",
     "UnsupportedFilter",
     "count_by_service",
     "count_by_status",
+    "count_held",
+    "held_rows",
     "journal_bytes",
     "literal",
     "select",
@@ -50,6 +53,9 @@ PLAN_COLUMNS: tuple[str, ...] = (
     "completion_failure",
 )
 """What planning and judging need, without what can be long (``last_failure`` carries stack traces)."""
+
+HOLD_COLUMNS: tuple[str, ...] = (*PLAN_COLUMNS, "invoked_by_service_name", "invoked_by_id", "idempotency_key", "scope")
+"""What a hold can look at in a completed invocation."""
 
 SET_COLUMNS: tuple[str, ...] = (
     "id",
@@ -88,6 +94,15 @@ ALL_COLUMNS: tuple[str, ...] = (
 )
 """Everything that an ``InvocationRow`` holds and a filter can look at."""
 
+_EXPIRY = (
+    "id",
+    "target_service_name",
+    "target_handler_name",
+    "target_service_key",
+    "completed_at",
+    "completion_retention",
+    "journal_retention",
+)
 _PLACE = (
     "row_number() over (partition by i.target_service_name, i.target_handler_name order by i.completed_at desc, i.id) "
     "as place"
@@ -113,19 +128,24 @@ def select(
     any_status: bool = False,
     limit: int | None = None,
     keep_last: int | None = None,
+    held: Sequence[FrozenTarget] = (),
 ) -> str:
-    """Return the statement for the rows that ``frozen`` means; but for the ``keep_last`` of each service and handler
-    that completed last.
+    """Return the statement for the rows that ``frozen`` means; but for what any of ``held`` means too, and for the
+    ``keep_last`` of each service and handler that completed last.
 
     Order: by creation with ``oldestFirst``, else by id. The target's own ``limit`` and ``limit`` (such as one more than
     ``maxTargets``) take the first of that order, after everything else. ``any_status`` lifts the statuses that hold for
     the whole target; malformed ids are left out. Raises ``UnsupportedFilter`` on an engine without scopes (before 1.7).
     """
-    _check_scopes(frozen, scopes_supported=scopes_supported)
+    for target in (frozen, *held):
+        _check_scopes(target, scopes_supported=scopes_supported)
     wanted = _available(columns, scopes_supported=scopes_supported)
     order = ("created_at", "id") if frozen.oldest_first else ("id",)
     limits = [n for n in (frozen.limit, limit) if n is not None]
-    condition = _condition(frozen, any_status=any_status)
+    kept_off = [_condition(target, any_status=True) for target in held]
+    # Unknown, from a null column, is not held: the same as in the predicate.
+    off = [_Condition(f"({each.sql}) is not true", each.columns) for each in kept_off]
+    condition = _joined(" and ", [_condition(frozen, any_status=any_status), *off])
     touched = [f"i.{column} is null as no_{column}" for column in condition.columns if column not in wanted]
     listed = [_listed(wanted), *touched]
     source = f"{_source(frozen, wanted, any_status=any_status)} where {condition.sql}"
@@ -153,6 +173,28 @@ def count_by_status(frozen: FrozenTarget, *, scopes_supported: bool) -> str:
     return (
         f"select i.status as status, count(*) as count{touched} {_source(frozen, (), any_status=any_status)} "
         f"where {condition.sql} group by i.status order by i.status"
+    )
+
+
+def count_held(frozen: FrozenTarget, held: FrozenTarget, *, scopes_supported: bool) -> str:
+    """Return the statement for ``count``: what both mean."""
+    for target in (frozen, held):
+        _check_scopes(target, scopes_supported=scopes_supported)
+    both = _joined(" and ", [_condition(frozen, any_status=False), _condition(held, any_status=True)])
+    touched = "".join(f", count(i.{column}) as with_{column}" for column in both.columns)
+    return f"select count(*) as count{touched} {_from(None, events=False)} where {both.sql}"
+
+
+def held_rows(held: FrozenTarget, *, scopes_supported: bool, limit: int) -> str:
+    """Return the statement for completed invocations that are held, those that completed first, with how long they and
+    their journals are kept.
+    """
+    _check_scopes(held, scopes_supported=scopes_supported)
+    condition = _condition(held, any_status=False)
+    columns = dict.fromkeys((*_EXPIRY, *condition.columns))
+    return (
+        f"select {_listed(columns)} {_from(None, events=False)} where {condition.sql} "
+        f"order by i.completed_at, i.id limit {limit}"
     )
 
 

@@ -20,6 +20,7 @@ from invocation_operator.cluster.records import Lease, RecordStore
 from invocation_operator.reconcile.cell import Cell
 from invocation_operator.reconcile.engines import Engines
 from invocation_operator.reconcile.lock import Lock
+from invocation_operator.reconcile.policies import Policies
 from invocation_operator.reconcile.runner import Runner
 from invocation_operator.reconcile.schema import SchemaGate
 from invocation_operator.reconcile.sweeps import SweepReconciler
@@ -303,3 +304,44 @@ async def test_run_that_a_crash_cut_short_is_taken_over_and_told_once(scene: Sce
     [run] = scene.history
     assert (run["phase"], run["planned"], run["request"]) == ("Succeeded", 40, "now")
     assert len(scene.wires.api.all("invocationrecords")) == 1
+
+
+async def test_what_is_held_is_planned_by_no_sweep_and_asked_by_none(scene: Scene) -> None:
+    good, bad = scene.completed(3), scene.completed(2, "fail_terminal")
+    holds = [{"name": "failures", "target": {"outcomes": ["Failed"]}}]
+    made = scene.make("RetentionPolicy", "retentionpolicies", "legal", {"services": ["check*"], "holds": holds})
+    policies = Policies(scene.reconciler.engines)
+    policies.observe(made, deleted=False)
+    await policies.load(scene.reconciler.client, ["shop"])
+    scene.policy()
+    scene.ask("one")
+    await scene.settle()
+    assert scene.left() == set(bad)
+    assert [(run["planned"], run["freed"]) for run in scene.history] == [(3, 3)]
+    [record] = scene.wires.api.all("invocationrecords")
+    assert "2 that match are held by RetentionPolicy shop/legal (failures)" in str(record["spec"]["plan"]["summary"])
+    assert good
+    policies.observe(made, deleted=True)
+    scene.ask("two")
+    await scene.settle()
+    assert scene.left() == set()
+
+
+async def test_hold_that_comes_in_mid_run_is_heeded_from_then_on(scene: Scene) -> None:
+    ids = scene.completed(12)
+    scene.policy(limits={"operationsPerSecond": 10, "maxInFlight": 1})
+    scene.ask("now")
+    policies = Policies(scene.reconciler.engines)
+    working = asyncio.create_task(scene.settle())
+    while len(scene.left()) > 10:  # noqa: ASYNC110 - the model tells nobody
+        await asyncio.sleep(0.01)
+    hold = {"services": ["checkout"], "holds": [{"name": "all", "target": {"ids": ids}}]}
+    policies.observe(scene.make("RetentionPolicy", "retentionpolicies", "legal", hold), deleted=False)
+    await policies.load(scene.reconciler.client, ["shop"])
+    kept = len(scene.left())
+    await working
+    [run] = scene.history
+    assert (run["phase"], run["planned"]) == ("Succeeded", 12)
+    assert kept - 1 <= len(scene.left()) <= kept, "one may have been asked for already"
+    [record] = scene.wires.api.all("invocationrecords")
+    assert record["status"]["skippedReasons"] == [{"name": "Held", "count": len(scene.left())}]

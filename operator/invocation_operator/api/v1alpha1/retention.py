@@ -21,6 +21,7 @@ from invocation_operator.api.v1alpha1.base import (
     StrictModel,
     Text,
 )
+from invocation_operator.api.v1alpha1.hold import HOLDS, Hold, HoldStatus
 from invocation_operator.api.v1alpha1.retention_rules import RETENTION_RULES, SPEC_RULES, TIMEOUT_RULES
 from invocation_operator.api.v1alpha1.sweep import SWEEPS, Sweep, SweepStatus
 from invocation_operator.api.v1alpha1.target import NamePattern
@@ -103,6 +104,9 @@ class RetentionSpec(StrictModel):
     """Timeouts of handlers, which the engine sets by the same call. A value that is not given is left as it is."""
     sweeps: Annotated[list[Sweep] | None, Field(min_length=1, max_length=SWEEPS), ListType("map")] = None
     """Purges on a schedule. A new, non-empty value of the annotation `ops.restate.dev/requestedAt` sweeps now."""
+    holds: Annotated[list[Hold] | None, Field(min_length=1, max_length=HOLDS), ListType("map")] = None
+    """What is never purged by the operator on this engine, neither by sweeps nor by InvocationActions. A hold is in
+    force once status shows it, also while the policy is suspended."""
     drift: Drift = Drift.ENFORCE
     """`Enforce` corrects a service whose values are others (each new deployment and each forced registration resets
     them); `Report` only tells, and changes nothing, not the first time either."""
@@ -210,6 +214,8 @@ class RetentionStatus(Model):
     """Services that are not shown. They are looked after all the same."""
     sweeps: Annotated[list[SweepStatus] | None, Field(max_length=SWEEPS), ListType("map")] = None
     """The sweeps."""
+    holds: Annotated[list[HoldStatus] | None, Field(max_length=HOLDS), ListType("map")] = None
+    """The holds that are in force."""
     next_sweep_time: datetime | None = None
     """When the next one is."""
     last_sweep: ShortText | None = None

@@ -42,8 +42,8 @@ SWEEP_TARGET_RULES = (
 
 SPEC_RULES = (
     Rule(
-        any_given("self", ("retention", "timeouts", "sweeps")),
-        message="the policy says nothing: give retention, timeouts or sweeps",
+        any_given("self", ("retention", "timeouts", "sweeps", "holds")),
+        message="the policy says nothing: give retention, timeouts, sweeps or holds",
     ),
     Rule(
         f"!has(self.interval) || (({_NOT_BELOW}) && ({_NOT_ABOVE}))",
