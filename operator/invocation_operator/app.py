@@ -49,7 +49,8 @@ from invocation_operator.reconcile.restore import Restorer
 from invocation_operator.reconcile.retention import RetentionReconciler
 from invocation_operator.reconcile.runner import Runner
 from invocation_operator.reconcile.schema import SchemaGate
-from invocation_operator.reconcile.sweeps import SweepReconciler, needs_work
+from invocation_operator.reconcile.sweeps import SweepReconciler
+from invocation_operator.reconcile.sweepscene import needs_work
 from invocation_operator.reconcile.takeover import Leases
 from invocation_operator.reconcile.workbench import Workbench
 from invocation_operator.settings import Settings
@@ -161,12 +162,14 @@ def build(
         events=events,
         gate=gate,
         clock=clock,
+        counted=lambda: sweep_bench.ring_all(),  # noqa: PLW0108 - it is made below
         ring_others=lambda: retention_bench.ring_all(),  # noqa: PLW0108 - it is made below
     )
     retention_bench = Workbench(RETENTION_KIND.kind, retention_reconciler.reconcile, lambda obj: True, resting=resting)
     sweep_reconciler = SweepReconciler(
         client=client,
         engines=known,
+        policies=policies,
         records=records,
         lock=lock,
         runner=runner,

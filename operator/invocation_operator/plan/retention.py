@@ -87,6 +87,8 @@ class Observed:
     """Defaults included: the engine does not tell them apart."""
     handlers: Mapping[str, Values] = field(default_factory=dict)
     """Handlers' own values, of those that have any."""
+    runs: frozenset[str] = frozenset()
+    """Handlers that are a workflow's run."""
 
 
 @dataclass(frozen=True, slots=True)

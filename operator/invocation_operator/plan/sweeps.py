@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from invocation_operator.api.v1alpha1.action import ActionProgress, ActionSpec, ActionType, Limits, Phase
 from invocation_operator.api.v1alpha1.retention import RetentionSpec
-from invocation_operator.api.v1alpha1.sweep import HISTORY, Sweep, SweepRun, SweepStatus
+from invocation_operator.api.v1alpha1.sweep import HISTORY, Sweep, SweepAction, SweepRun, SweepStatus
 from invocation_operator.api.v1alpha1.target import Target
 from invocation_operator.plan import refusal as r
 from invocation_operator.plan.refusal import Refusal
@@ -42,6 +42,25 @@ class Occasion:
     def run_id(self) -> str:
         """The same, for people, as a run's id."""
         return cut(self.once, 128)
+
+
+EXISTING_RESULTS = "existing-results"
+EXISTING_JOURNALS = "existing-journals"
+EXISTING = frozenset({EXISTING_RESULTS, EXISTING_JOURNALS})
+"""Names of the sweeps that ``applyToExisting`` means; admission keeps them free."""
+EXISTING_SCHEDULE = "*/10 * * * *"
+_MOST = 1_000_000
+
+
+def sweeps_of(spec: RetentionSpec) -> list[Sweep]:
+    """Return the sweeps of a policy, those included that ``applyToExisting`` means: journals first, they are larger."""
+    named = list(spec.sweeps or ())
+    if not spec.apply_to_existing or spec.retention is None:
+        return named
+    limits = Limits(max_targets=_MOST)
+    pairs = (EXISTING_JOURNALS, SweepAction.PURGE_JOURNAL), (EXISTING_RESULTS, SweepAction.PURGE)
+    implied = [Sweep(name=name, schedule=EXISTING_SCHEDULE, action=action, limits=limits) for name, action in pairs]
+    return [*named, *implied]
 
 
 def common(policy: Sequence[str], sweep: Sequence[str] | None) -> list[str]:
@@ -104,7 +123,9 @@ def _entry(sweep: Sweep, known: SweepStatus | None, now: datetime, *, suspended:
     text = cut(f"{sweep.schedule} {sweep.time_zone or 'UTC'}", 256)
     entry = known or SweepStatus(name=sweep.name)
     if entry.schedule != text:
-        entry = entry.model_copy(update={"schedule": text, "since": now.replace(microsecond=0), "message": None})
+        # What exists is looked at right away: it has waited long enough.
+        since = now - timedelta(minutes=10) if sweep.name in EXISTING else now
+        entry = entry.model_copy(update={"schedule": text, "since": since.replace(microsecond=0), "message": None})
     try:
         following = schedule_of(sweep).next_after(max(now, _baseline(entry, now)))
     except ScheduleError as error:

@@ -39,6 +39,7 @@ from invocation_operator.target.narrow import problems
 from invocation_operator.target.row import InvocationRow, MalformedRow, row_from_json
 from invocation_operator.target.sql import (
     SET_COLUMNS,
+    Also,
     UnsupportedFilter,
     count_by_service,
     count_by_status,
@@ -101,6 +102,7 @@ async def make_plan(
     *,
     only: PlannedSet | None = None,
     keep_last: int | None = None,
+    also: Also | None = None,
 ) -> Planning | Refusal:
     """Return the plan of ``spec`` on the engine, frozen at ``now`` (the engine's clock), or why it is refused.
 
@@ -114,12 +116,20 @@ async def make_plan(
     client = resolved.station.client
     held = resolved.station.holds.frozen(now) if spec.action in CLEARS else []
     try:
-        statement = select(frozen, SET_COLUMNS, scopes_supported=scopes, keep_last=keep_last, held=held)
+        statement = select(frozen, SET_COLUMNS, scopes_supported=scopes, keep_last=keep_last, held=held, also=also)
         excluded, services, cut = await asyncio.gather(
             _excluded(client, frozen, scopes=scopes),
             _services(client, spec),
             _collect(
-                client, frozen, builder, spec.limits.max_targets, only, scopes=scopes, keep_last=keep_last, held=held
+                client,
+                frozen,
+                builder,
+                spec.limits.max_targets,
+                only,
+                scopes=scopes,
+                keep_last=keep_last,
+                held=held,
+                also=also,
             ),
         )
         told = await _held(client, frozen, resolved, now, scopes=scopes) if held else []
@@ -192,6 +202,7 @@ async def _collect(
     scopes: bool,
     keep_last: int | None,
     held: Sequence[FrozenTarget],
+    also: Also | None,
 ) -> bool:
     """Plan what matches; True when there are more rows than may be planned."""
     if frozen.ids:
@@ -202,7 +213,9 @@ async def _collect(
     limit = None if only is not None else most + 1
     # The engine reads its partitions one after the other: what changes meanwhile may come twice.
     total, last, before = 0, "", set[str]()
-    statement = select(bounded, SET_COLUMNS, scopes_supported=scopes, limit=limit, keep_last=keep_last, held=held)
+    statement = select(
+        bounded, SET_COLUMNS, scopes_supported=scopes, limit=limit, keep_last=keep_last, held=held, also=also
+    )
     async with aclosing(client.query(statement)) as rows:
         async for found in rows:
             total += 1

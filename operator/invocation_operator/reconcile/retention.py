@@ -42,6 +42,7 @@ from invocation_operator.reconcile.engines import Engines
 from invocation_operator.reconcile.parse import refusal_of
 from invocation_operator.reconcile.policies import Policies
 from invocation_operator.reconcile.policytalk import Findings, Talk, verdict_of, with_sweeps, within, without_values
+from invocation_operator.reconcile.release import release
 from invocation_operator.reconcile.restore import Restorer
 from invocation_operator.reconcile.schema import SchemaGate
 from invocation_operator.reconcile.station import Resolved
@@ -52,8 +53,8 @@ from invocation_operator.values.duration import parse_duration
 
 log = structlog.get_logger(__name__)
 
-CUSTODY_SECONDS = 300.0
-"""How often what is held is counted."""
+CUSTODY_SECONDS = 600.0
+"""How often what is held, and what would be released, is counted."""
 CAUSED = frozenset({Operation.SET_RETENTION})
 
 
@@ -80,6 +81,8 @@ class RetentionReconciler:
     events: EventRecorder
     gate: SchemaGate
     clock: Callable[[], float]
+    counted: Callable[[], None]
+    """Told when it is known what would be released."""
     ring_others: Callable[[], None]
     """Wakes all policies: what one of them claims has changed."""
     _memories: dict[str, _Memory] = field(default_factory=dict)
@@ -169,22 +172,27 @@ class RetentionReconciler:
         memory.entries = findings.entries
 
     async def _custody(self, cell: Cell, obj: Object, spec: RetentionSpec, resolved: Resolved, memory: _Memory) -> None:
-        """Count what is held, now and then: it reads many invocations."""
+        """Count what is held and what would be released, now and then: it reads many invocations."""
         generation, now = obj["metadata"]["generation"], self.clock()
-        known = read_status(cell.obj or obj).holds
-        if not spec.holds and known is None:
+        known = read_status(cell.obj or obj)
+        if not spec.holds and spec.retention is None and known.holds is None and known.would_release is None:
             return
         if memory.counted == generation and now - memory.counted_at < CUSTODY_SECONDS:
             return
         name = f"{obj['metadata']['namespace']}/{obj['metadata']['name']}"
         try:
-            made = await holds(spec, name, resolved, await resolved.station.client.now())
+            moment = await resolved.station.client.now()
+            made = await holds(spec, name, resolved, moment)
+            freed = await release(self.policies, cell.key, spec, resolved, moment)
         except errors.EngineError as error:
             raise unreachable(resolved.station.address, error, redact=resolved.spec.redact_keys) from error
+        first = known.would_release is None and freed is not None
         memory.counted, memory.counted_at = generation, now
         current = cell.obj if cell.obj is not None and cell.obj["metadata"]["uid"] == obj["metadata"]["uid"] else obj
-        status = read_status(current).model_copy(update={"holds": made or None})
+        status = read_status(current).model_copy(update={"holds": made or None, "would_release": freed})
         cell.keep(await status_writer.write(self.client, RETENTION_POLICIES, current, status))
+        if first and spec.apply_to_existing:
+            self.counted()
 
     # Looking and changing.
 

@@ -12,7 +12,7 @@ from invocation_operator.engine import errors
 from invocation_operator.engine.client import EngineClient
 from invocation_operator.engine.models import Service
 from invocation_operator.plan import names
-from invocation_operator.plan.retention import Observed, Setting, Values, expected
+from invocation_operator.plan.retention import WORKFLOW, Observed, Setting, Values, expected
 from invocation_operator.reconcile.station import Resolved, Station
 from invocation_operator.target.sql import literal
 from invocation_operator.values.duration import DurationError, format_duration, parse_duration
@@ -72,6 +72,7 @@ def observed(service: Service) -> Observed:
         deployment=service.deployment_id,
         values=_values(service.raw),
         handlers={h.name: own for h in service.handlers if (own := _values(h.raw))},
+        runs=frozenset(h.name for h in service.handlers if h.ty == WORKFLOW),
     )
 
 

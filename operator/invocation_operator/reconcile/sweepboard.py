@@ -108,6 +108,8 @@ class SweepBoard:
     def knobs(self) -> Mapping[str, Any] | None:
         """Return the sweep as the policy says it now, with the policy's own ``suspend``; None when it is gone."""
         spec: Mapping[str, Any] = self.obj.get("spec") or {}
+        if self._occasion.sweep.name in plan.EXISTING:
+            return {"suspend": bool(spec.get("suspend"))} if spec.get("applyToExisting") else None
         found = next((s for s in spec.get("sweeps") or () if s.get("name") == self._occasion.sweep.name), None)
         if found is None:
             return None

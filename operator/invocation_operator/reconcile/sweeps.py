@@ -8,17 +8,15 @@ InvocationRecord, whatever crashes and whoever else runs; of all that were misse
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 import structlog
 from pydantic import ValidationError
 
-from invocation_operator.api.v1alpha1.action import ActionSpec, ActionStatus, Phase
+from invocation_operator.api.v1alpha1.action import ActionSpec, Phase
 from invocation_operator.api.v1alpha1.base import EngineRef
-from invocation_operator.api.v1alpha1.record import RecordSource
-from invocation_operator.api.v1alpha1.retention import REQUESTED_AT, RETENTION_KIND, RetentionSpec
 from invocation_operator.api.v1alpha1.sweep import SweepRun, SweepStatus
-from invocation_operator.cluster.client import KubeClient, Object
+from invocation_operator.cluster.client import KubeClient
 from invocation_operator.cluster.errors import ObjectNotFound, TooLarge, WriteConflict
 from invocation_operator.cluster.events import EventRecorder
 from invocation_operator.cluster.records import HoldLost, Record, RecordStore
@@ -29,9 +27,11 @@ from invocation_operator.observe import retention as retention_metrics
 from invocation_operator.plan import identity
 from invocation_operator.plan import refusal as r
 from invocation_operator.plan import sweeps as plan
+from invocation_operator.plan.existing import COLUMNS, outlived
 from invocation_operator.plan.guardrails import check_operations
 from invocation_operator.plan.operations import caused_operations
 from invocation_operator.plan.refusal import Refusal
+from invocation_operator.plan.retention import requested_values
 from invocation_operator.plan.sweeps import Occasion
 from invocation_operator.plan.targets import DamagedSet
 from invocation_operator.reconcile import narrate
@@ -41,17 +41,18 @@ from invocation_operator.reconcile.control import Stop
 from invocation_operator.reconcile.engines import Engines
 from invocation_operator.reconcile.lock import Lock, recorded_spec
 from invocation_operator.reconcile.planning import Planning, check_target, make_plan
-from invocation_operator.reconcile.policies import parse_spec
+from invocation_operator.reconcile.policies import Policies, parse_spec
+from invocation_operator.reconcile.release import in_force
 from invocation_operator.reconcile.runner import Runner
 from invocation_operator.reconcile.schema import SchemaGate
 from invocation_operator.reconcile.station import Resolved
-from invocation_operator.reconcile.sweepboard import SweepBoard, SweepEntries, read_status, run_of
+from invocation_operator.reconcile.sweepboard import SweepBoard, SweepEntries, read_status
+from invocation_operator.reconcile.sweepscene import Scene, occasion_of, recorded
 from invocation_operator.reconcile.takeover import Leases
 from invocation_operator.reconcile.waiting import Waiting, unreachable
 from invocation_operator.reconcile.workbench import Done, Outcome, Retry
-from invocation_operator.target.sql import journal_bytes
+from invocation_operator.target.sql import Also, journal_bytes
 from invocation_operator.values.text import cut
-from invocation_operator.values.times import parse_time
 
 log = structlog.get_logger(__name__)
 
@@ -60,52 +61,6 @@ LONGEST_SECONDS = 60.0
 """The longest sleep: a clock that is set must not keep ticks for ever."""
 BYTES_SECONDS = 20.0
 """How long counting the bytes of journals may take; without an answer they are not told."""
-REQUEST = 256
-"""Characters of a request that are told apart and shown."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """A policy with sweeps, read."""
-
-    cell: Cell
-    spec: RetentionSpec
-    entries: SweepEntries
-
-    @property
-    def obj(self) -> Object:
-        """The policy."""
-        return self.entries.obj
-
-    @property
-    def namespace(self) -> str:
-        """Its namespace."""
-        return str(self.obj["metadata"]["namespace"])
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return str(self.obj["metadata"]["name"])
-
-    @property
-    def source(self) -> RecordSource:
-        """The policy as a record names it."""
-        uid = str(self.obj["metadata"]["uid"])
-        return RecordSource(kind=RETENTION_KIND.kind, namespace=self.namespace, name=self.name, uid=uid)
-
-    @property
-    def request(self) -> str | None:
-        """What the annotation asks for, if that was not seen to yet."""
-        value = (self.obj["metadata"].get("annotations") or {}).get(REQUESTED_AT)
-        asked = cut(value, REQUEST) if value else None
-        return asked if asked != read_status(self.obj).last_handled_request else None
-
-
-def needs_work(obj: Object) -> bool:
-    """Whether a policy has, or had, anything to do with sweeps."""
-    spec, status = obj.get("spec") or {}, obj.get("status") or {}
-    asked = (obj["metadata"].get("annotations") or {}).get(REQUESTED_AT)
-    return bool(spec.get("sweeps") or status.get("sweeps") or (asked and asked != status.get("lastHandledRequest")))
 
 
 @dataclass(slots=True)
@@ -114,6 +69,7 @@ class SweepReconciler:
 
     client: KubeClient
     engines: Engines
+    policies: Policies
     records: RecordStore
     lock: Lock
     runner: Runner
@@ -149,7 +105,7 @@ class SweepReconciler:
         left = await self._unfinished(scene)
         if left is not None:
             return left
-        sweeps = scene.spec.sweeps or []
+        sweeps = plan.sweeps_of(scene.spec)
         if scene.spec.suspend:
             return Retry(LONGEST_SECONDS) if sweeps else Done()
         occasion = self._next(scene, now)
@@ -162,7 +118,7 @@ class SweepReconciler:
         return Retry(max(0.0, min([*waits, LONGEST_SECONDS]))) if sweeps else Done()
 
     async def _synchronise(self, scene: Scene, now: datetime) -> None:
-        sweeps, suspended = scene.spec.sweeps or [], scene.spec.suspend
+        sweeps, suspended = plan.sweeps_of(scene.spec), scene.spec.suspend
 
         def change(entries: dict[str, SweepStatus]) -> None:
             made = plan.synchronised(sweeps, entries, now, suspended=suspended)
@@ -180,7 +136,11 @@ class SweepReconciler:
             entry = entries[sweep.name]
             if request is not None and not sweep.suspend and all(h.request != request for h in entry.history or ()):
                 return Occasion(sweep, request=request)
-        for sweep in scene.spec.sweeps or ():
+        released = read_status(scene.obj).would_release is not None
+        for sweep in plan.sweeps_of(scene.spec):
+            if sweep.name in plan.EXISTING and not released:
+                # First it is told how much that is.
+                continue
             tick = plan.due(sweep, entries[sweep.name], now)
             if tick is not None:
                 return Occasion(sweep, tick=tick)
@@ -241,13 +201,14 @@ class SweepReconciler:
         if seen.cluster_name != resolved.identity.cluster_name:
             resolved.station.probe = None
             raise Waiting("EngineChanged", "another cluster answers behind the engine's address; looking again.")
-        planning = await make_plan(action, resolved, now, keep_last=occasion.sweep.keep_last)
+        also = await self._outlived(scene, occasion, resolved, now) if occasion.sweep.name in plan.EXISTING else None
+        planning = await make_plan(action, resolved, now, keep_last=occasion.sweep.keep_last, also=also)
         if isinstance(planning, Refusal):
             return await self._refuse(scene, occasion, planning)
         if not planning.plan.total:
             # Nothing to lock, and an hourly sweep of nothing would leave thousands of records.
             run = SweepRun(phase=Phase.SUCCEEDED, start_time=now, message="no invocation matched; nothing was touched.")
-            return await self._conclude(scene, occasion, run)
+            return await self._conclude(scene, occasion, run, told=occasion.sweep.name not in plan.EXISTING)
         size = await self._bytes(resolved, planning)
         if not await self._unchanged(scene):
             return Retry(0.0)
@@ -259,6 +220,13 @@ class SweepReconciler:
         log.info("sweep starts", record=name, engine=resolved.name, sweep=occasion.sweep.name)
         await self.runner.run(scene.cell, board, task)
         return self._over(scene, occasion)
+
+    async def _outlived(self, scene: Scene, occasion: Occasion, resolved: Resolved, now: datetime) -> Also:
+        """Return the condition for what exists and has outlived the policy's values."""
+        found = await in_force(self.policies, scene.cell.key, scene.spec, resolved)
+        conditions = outlived(found, requested_values(scene.spec), now)
+        results = occasion.sweep.name == plan.EXISTING_RESULTS
+        return Also(conditions.completions if results else conditions.journals, COLUMNS)
 
     async def _bytes(self, resolved: Resolved, planning: Planning) -> int | None:
         """Count the bytes of the journals that are planned; it is nice to know and stops nothing."""
@@ -309,9 +277,9 @@ class SweepReconciler:
         """Runs that status calls active have ended by their records: the record knows how."""
         for entry in list(scene.entries.read().values()):
             record = await self.records.find(entry.active) if entry.active is not None else None
-            occasion = _occasion(scene.spec, record) if record is not None else None
+            occasion = occasion_of(scene.spec, record) if record is not None else None
             if record is not None and record.finished and occasion is not None:
-                await self._conclude(scene, occasion, _recorded(occasion, record))
+                await self._conclude(scene, occasion, recorded(occasion, record))
             elif entry.active is not None:
                 name = entry.name
 
@@ -328,7 +296,7 @@ class SweepReconciler:
             self._searched.discard(scene.source.uid)
             return Retry(LOOK_AGAIN_SECONDS)
         if mine:
-            return await self._conclude(scene, occasion, _recorded(occasion, record), told=False)
+            return await self._conclude(scene, occasion, recorded(occasion, record), told=False)
         turn = narrate.already_executed(record)
         message = turn.message.replace(AGAIN, "").strip()
         run = SweepRun(phase=turn.phase, record=record.name, message=cut(message, 512))
@@ -336,7 +304,7 @@ class SweepReconciler:
 
     async def _take_over(self, scene: Scene, record: Record) -> Outcome:
         """Go on with what the record says, on the engine that it names."""
-        occasion = _occasion(scene.spec, record)
+        occasion = occasion_of(scene.spec, record)
         engine = record.spec.engine
         if occasion is None:
             await self.lock.abandon(record, narrate.abandoned("the sweep is not in the policy any more"))
@@ -365,7 +333,7 @@ class SweepReconciler:
 
     async def _abandon(self, scene: Scene, occasion: Occasion, record: Record, why: str) -> Outcome:
         closed = await self.lock.abandon(record, narrate.abandoned(why))
-        return await self._conclude(scene, occasion, _recorded(occasion, closed))
+        return await self._conclude(scene, occasion, recorded(occasion, closed))
 
     # What status says.
 
@@ -409,31 +377,3 @@ class SweepReconciler:
             log.info("sweep concluded", sweep=name, phase=run.phase.value, message=run.message)
         self.ended()
         return Retry(0.0)
-
-
-def _occasion(spec: RetentionSpec, record: Record) -> Occasion | None:
-    """Return what a record's run was for; None when the policy has no such sweep any more."""
-    name, _, what = (record.spec.run_id or "").partition(" ")
-    sweep = next((s for s in spec.sweeps or () if s.name == name), None)
-    if sweep is None:
-        return None
-    if what.startswith("request "):
-        return Occasion(sweep, request=what.removeprefix("request "))
-    try:
-        return Occasion(sweep, tick=parse_time(what))
-    except ValueError:
-        return None
-
-
-def _recorded(occasion: Occasion, record: Record) -> SweepRun:
-    """How a run ended, from its record."""
-    kept = record.status
-    status = ActionStatus(
-        phase=kept.phase,
-        record=record.name,
-        start_time=record.spec.start_time,
-        completion_time=kept.completion_time or datetime.now(UTC),
-        plan=record.spec.plan.summary,
-        progress=kept.progress,
-    )
-    return run_of(occasion, status, None).model_copy(update={"message": cut(kept.message or "", 512) or None})

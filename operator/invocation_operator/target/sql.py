@@ -23,7 +23,9 @@ __all__ = [
     "LOOK_COLUMNS",
     "PLAN_COLUMNS",
     "SET_COLUMNS",
+    "Also",
     "UnsupportedFilter",
+    "count_also",
     "count_by_service",
     "count_by_status",
     "count_held",
@@ -31,6 +33,7 @@ __all__ = [
     "journal_bytes",
     "literal",
     "select",
+    "select_also",
     "select_ids",
 ]
 
@@ -120,6 +123,20 @@ _PAUSED_EVENTS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Condition:
+    sql: str
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Also:
+    """A condition that the target language has no words for, with the columns of ``i`` that it looks at."""
+
+    sql: str
+    columns: tuple[str, ...]
+
+
 def select(
     frozen: FrozenTarget,
     columns: Sequence[str] = PLAN_COLUMNS,
@@ -129,9 +146,10 @@ def select(
     limit: int | None = None,
     keep_last: int | None = None,
     held: Sequence[FrozenTarget] = (),
+    also: Also | None = None,
 ) -> str:
-    """Return the statement for the rows that ``frozen`` means; but for what any of ``held`` means too, and for the
-    ``keep_last`` of each service and handler that completed last.
+    """Return the statement for the rows that ``frozen`` means and for which ``also`` holds; but for what any of
+    ``held`` means too, and for the ``keep_last`` of each service and handler that completed last.
 
     Order: by creation with ``oldestFirst``, else by id. The target's own ``limit`` and ``limit`` (such as one more than
     ``maxTargets``) take the first of that order, after everything else. ``any_status`` lifts the statuses that hold for
@@ -145,7 +163,8 @@ def select(
     kept_off = [_condition(target, any_status=True) for target in held]
     # Unknown, from a null column, is not held: the same as in the predicate.
     off = [_Condition(f"({each.sql}) is not true", each.columns) for each in kept_off]
-    condition = _joined(" and ", [_condition(frozen, any_status=any_status), *off])
+    more = [_Condition(also.sql, also.columns)] if also is not None else []
+    condition = _joined(" and ", [_condition(frozen, any_status=any_status), *more, *off])
     touched = [f"i.{column} is null as no_{column}" for column in condition.columns if column not in wanted]
     listed = [_listed(wanted), *touched]
     source = f"{_source(frozen, wanted, any_status=any_status)} where {condition.sql}"
@@ -195,6 +214,35 @@ def held_rows(held: FrozenTarget, *, scopes_supported: bool, limit: int) -> str:
     return (
         f"select {_listed(columns)} {_from(None, events=False)} where {condition.sql} "
         f"order by i.completed_at, i.id limit {limit}"
+    )
+
+
+def count_also(also: Also, held: Sequence[FrozenTarget], *, scopes_supported: bool) -> str:
+    """Return the statement for ``count``: completed invocations for which ``also`` holds and which are not held."""
+    condition = _completed(also, held, scopes_supported=scopes_supported)
+    touched = "".join(f", count(i.{column}) as with_{column}" for column in condition.columns)
+    return f"select count(*) as count{touched} {_from(None, events=False)} where {condition.sql}"
+
+
+def select_also(also: Also, held: Sequence[FrozenTarget], *, scopes_supported: bool) -> str:
+    """Return the statement for the ids of the same."""
+    condition = _completed(also, held, scopes_supported=scopes_supported)
+    return (
+        f"select {_listed(dict.fromkeys(('id', *condition.columns)))} {_from(None, events=False)} where {condition.sql}"
+    )
+
+
+def _completed(also: Also, held: Sequence[FrozenTarget], *, scopes_supported: bool) -> _Condition:
+    for target in held:
+        _check_scopes(target, scopes_supported=scopes_supported)
+    off = [_condition(target, any_status=True) for target in held]
+    return _joined(
+        " and ",
+        [
+            _plain(status_filter([InvocationStatus.COMPLETED])),
+            _Condition(also.sql, also.columns),
+            *(_Condition(f"({each.sql}) is not true", each.columns) for each in off),
+        ],
     )
 
 
@@ -263,12 +311,6 @@ def _from(ids: Sequence[str] | None, *, events: bool) -> str:
 
 def _well_formed(ids: Iterable[str]) -> list[str]:
     return [text for text in ids if is_invocation_id(text)]
-
-
-@dataclass(frozen=True, slots=True)
-class _Condition:
-    sql: str
-    columns: tuple[str, ...]
 
 
 def _condition(frozen: FrozenTarget, *, any_status: bool) -> _Condition:

@@ -111,6 +111,7 @@ class Scene:
         return SweepReconciler(
             client=kube,
             engines=engines,
+            policies=Policies(engines),
             records=records,
             lock=Lock(kube, records, leases),
             runner=Runner(kube, engines, events, time.monotonic, lambda: False, 5.0),

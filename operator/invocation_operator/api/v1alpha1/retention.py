@@ -102,6 +102,10 @@ class RetentionSpec(StrictModel):
     """How long completed work stays. A value that is not given is left as it is."""
     timeouts: Timeouts | None = None
     """Timeouts of handlers, which the engine sets by the same call. A value that is not given is left as it is."""
+    apply_to_existing: bool = False
+    """Purge also what exists already and has outlived the values of `retention`: results past the completion that fits
+    them, journals past `journal`. `status.wouldRelease` says beforehand how much that is. Looked at every ten minutes,
+    by the sweeps `existing-results` and `existing-journals` in status. Handlers with values of their own are left."""
     sweeps: Annotated[list[Sweep] | None, Field(min_length=1, max_length=SWEEPS), ListType("map")] = None
     """Purges on a schedule. A new, non-empty value of the annotation `ops.restate.dev/requestedAt` sweeps now."""
     holds: Annotated[list[Hold] | None, Field(min_length=1, max_length=HOLDS), ListType("map")] = None
@@ -193,6 +197,19 @@ class ServiceRetention(Model):
     """What a person should know."""
 
 
+class Release(Model):
+    """What exists and has outlived the values of the policy, on the services on which it is in force."""
+
+    results: Count = 0
+    """Completed invocations past the completion that fits them."""
+    journals: Count = 0
+    """Journals past `journal`."""
+    bytes: Count | None = None
+    """Bytes of all those journals; absent when they could not be counted in time."""
+    time: datetime | None = None
+    """When it was counted, on the engine's clock."""
+
+
 class RetentionStatus(Model):
     """What is in force."""
 
@@ -212,8 +229,10 @@ class RetentionStatus(Model):
     """The services, what needs attention first."""
     omitted: Count = 0
     """Services that are not shown. They are looked after all the same."""
-    sweeps: Annotated[list[SweepStatus] | None, Field(max_length=SWEEPS), ListType("map")] = None
-    """The sweeps."""
+    would_release: Release | None = None
+    """What `applyToExisting` purges, or would purge; counted every ten minutes."""
+    sweeps: Annotated[list[SweepStatus] | None, Field(max_length=SWEEPS + 2), ListType("map")] = None
+    """The sweeps, and those of `applyToExisting`."""
     holds: Annotated[list[HoldStatus] | None, Field(max_length=HOLDS), ListType("map")] = None
     """The holds that are in force."""
     next_sweep_time: datetime | None = None

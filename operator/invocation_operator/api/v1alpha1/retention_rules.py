@@ -42,6 +42,17 @@ SWEEP_TARGET_RULES = (
 
 SPEC_RULES = (
     Rule(
+        "!has(self.applyToExisting) || !self.applyToExisting || (has(self.retention) && "
+        "(!has(self.drift) || self.drift == 'Enforce'))",
+        message="applyToExisting needs retention, and drift: Enforce",
+        field_path=".applyToExisting",
+    ),
+    Rule(
+        "!has(self.sweeps) || self.sweeps.all(sweep, !sweep.name.startsWith('existing-'))",
+        message="names of sweeps that begin with existing- are those of applyToExisting",
+        field_path=".sweeps",
+    ),
+    Rule(
         any_given("self", ("retention", "timeouts", "sweeps", "holds")),
         message="the policy says nothing: give retention, timeouts, sweeps or holds",
     ),
