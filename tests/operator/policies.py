@@ -103,3 +103,5 @@ def shelf(stage: Stage, shelf_services: ServicesProcess) -> Iterator[Shelf]:
     made = Shelf(stage, shelf_services, "Kept")
     yield made
     made.clear()
+    # Its guardrails hold for whoever uses the engine, and its namespace goes in its own time.
+    stage.delete("production", "restateengines")

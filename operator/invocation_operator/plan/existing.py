@@ -21,8 +21,8 @@ COLUMNS = (
     "journal_size",
 )
 """Columns that the conditions look at."""
-NOTHING = "i.id = ''"
-"""Matches no invocation."""
+NOTHING = "i.target_service_name = ''"
+"""Matches no invocation. (An id that is none would fail the whole query.)"""
 
 
 @dataclass(frozen=True, slots=True)
