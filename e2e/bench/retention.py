@@ -23,7 +23,7 @@ NOTE = (
 )
 
 
-def measure(stage: Stage) -> list[Figure]:
+def measure(stage: Stage, _rounds: int) -> list[Figure]:
     small_seconds, small_peak, _ = _swept(stage, "small", SMALL)
     seconds, peak, run = _swept(stage, "large", LARGE)
     official = _official(stage)

@@ -84,6 +84,8 @@ CLUSTERWIDE_MAY = [
     (READ, f"invocationactions.{OPS}", EVERYWHERE),
     (("delete",), f"invocationactions.{OPS}", SERVED),
     (("patch",), f"invocationactions.{OPS}/status", SERVED),
+    ((*READ, "patch"), f"retentionpolicies.{OPS}", SERVED),
+    (("patch",), f"retentionpolicies.{OPS}/status", SERVED),
     (READ, f"restateengines.{OPS}", EVERYWHERE),
     (("patch",), f"restateengines.{OPS}/status", SERVED),
     (("create",), "events", SERVED),
@@ -101,6 +103,7 @@ NEVER = [
     # A specification is the users' alone; what one of them gave a TTL is deleted singly.
     (("create", "update", "patch", "deletecollection"), f"invocationactions.{OPS}", SERVED),
     (WRITE, f"restateengines.{OPS}", SERVED),
+    (("create", "update", "delete", "deletecollection"), f"retentionpolicies.{OPS}", SERVED),
     # Credentials are read by name: no list tells which there are, nothing changes them.
     (("list", "watch", *WRITE), "secrets", SERVED),
     (("list", "watch", *WRITE), "secrets", OWN),
@@ -133,6 +136,8 @@ NARROW_MAY = [
     (READ, f"invocationactions.{OPS}", SERVED),
     (("delete",), f"invocationactions.{OPS}", SERVED),
     (("patch",), f"invocationactions.{OPS}/status", SERVED),
+    ((*READ, "patch"), f"retentionpolicies.{OPS}", SERVED),
+    (("patch",), f"retentionpolicies.{OPS}/status", SERVED),
     (READ, f"restateengines.{OPS}", SERVED),
     (("patch",), f"restateengines.{OPS}/status", SERVED),
     (("create",), "events", SERVED),
@@ -150,6 +155,7 @@ NARROW_MAY = [
 NARROW_NEVER = [
     (READ, f"invocationactions.{OPS}", EVERYWHERE),
     ((*READ, "delete"), f"invocationactions.{OPS}", OTHER),
+    ((*READ, "patch"), f"retentionpolicies.{OPS}", OTHER),
     (READ, f"restateengines.{OPS}", OTHER),
     (("patch",), f"invocationactions.{OPS}/status", OTHER),
     (("create",), "events", OTHER),
@@ -197,6 +203,7 @@ def test_rights_in_one_namespace_are_enough(narrow: Account) -> None:
     assert narrow.may("get", "namespaces", SERVED, name=SERVED), "its labels"
     crds = "customresourcedefinitions.apiextensions.k8s.io"
     assert narrow.may("get", crds, name=f"invocationactions.{OPS}")
+    assert narrow.may("get", crds, name=f"retentionpolicies.{OPS}")
 
 
 def test_rights_in_one_namespace_are_no_more(narrow: Account) -> None:

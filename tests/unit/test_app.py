@@ -59,7 +59,8 @@ def house(stubborn: Stubborn) -> app.House:
     idle = Workbench("RestateEngine", nothing, lambda obj: False)
     absent = cast("Any", None)
     duty = Duty(None, (idle, stubborn.bench), ())
-    return app.House(absent, cast("Any", Quiet()), absent, absent, stubborn.bench, idle, idle, idle, duty, absent)
+    benches = stubborn.bench, idle, idle, idle
+    return app.House(absent, cast("Any", Quiet()), absent, absent, absent, *benches, duty, absent)
 
 
 async def hang() -> tuple[Stubborn, app.House]:

@@ -46,7 +46,6 @@ from invocation_operator.reconcile.run import Run
 from invocation_operator.reconcile.runclock import RunClock
 from invocation_operator.reconcile.station import Resolved
 from invocation_operator.reconcile.teller import Teller
-from invocation_operator.reconcile.waiting import Waiting, unreachable
 from invocation_operator.target.sql import HOLD_COLUMNS, LOOK_COLUMNS
 from invocation_operator.values.duration import parse_duration
 
