@@ -58,6 +58,11 @@ test: lint servers helm ## Everything: lint, then all tests against the real ser
 chaos: servers ## Crashes at every write of every action, and at random instants (an hour; CHAOS_ROUNDS, CHAOS_SEED)
 	pytest e2e/scenarios -rP
 
+.PHONY: simulate
+simulate: $(STAMP) ## Deterministic simulation: every fault at every boundary, then seeds (SEEDS=0:100000, an hour)
+	python -m e2e.simulation --exhaustive
+	python -m e2e.simulation --seeds $(or $(SEEDS),0:100000)
+
 .PHONY: demo
 demo: servers ## The story, on a real control plane and a real engine
 	python -m e2e.demo

@@ -145,10 +145,11 @@ class Engine:
         self.deployments = [f"dp_{cluster_name}1"]
         self.services: dict[str, str] = {}
         self._dirty: dict[str, None] = {}
-        self._known: set[str] = set()
+        self._known: dict[str, None] = {}
         self.noted: Callable[[str, str, Invocation | None, int], None] = lambda *_: None
         """Told of each operation: on which invocation it came, and the status of its answer."""
         self.down = False
+        self._restarts = 0
         self.replaying: str | None = None
         """`nothing` or `old`: what queries show while the log is being read again."""
         tables.reset()
@@ -498,10 +499,10 @@ class Engine:
             if found is None:
                 if id_ in self._known:
                     self._tables.drop(id_)
-                    self._known.discard(id_)
+                    del self._known[id_]
                 continue
             self._tables.put(*_rows(found))
-            self._known.add(id_)
+            self._known[id_] = None
         self._dirty.clear()
 
     def restart(self, down: float, unread: float, *, shows: str) -> None:
@@ -514,12 +515,18 @@ class Engine:
                 self._dirty[id_] = None
             self._known.clear()
 
+        self._restarts += 1
+        mine = self._restarts
+
         def up() -> None:
-            self.down = False
-            self._later(unread, read)
+            # One that was restarted again meanwhile is not up yet.
+            if mine == self._restarts:
+                self.down = False
+                self._later(unread, read)
 
         def read() -> None:
-            self.replaying = None
+            if mine == self._restarts:
+                self.replaying = None
 
         self._later(down, up)
 

@@ -29,6 +29,9 @@ LOST_ANSWER = "lost-answer"
 LOST_REQUEST = "lost-request"
 REFUSED = "refused"
 LATE = "late"
+"""The connection breaks at once, and the request arrives all the same, up to the timeout later."""
+STALLED = "stalled"
+"""It arrives late, and its sender waits in vain."""
 FAULT = "fault"
 """503 and nothing done."""
 FAULT_AFTER = "fault-after"
@@ -48,13 +51,14 @@ ENGINE_FAULTS = (
     LOST_REQUEST,
     REFUSED,
     LATE,
+    STALLED,
     FAULT,
     FAULT_AFTER,
     THROTTLED,
     GARBAGE,
     SECOND,
 )
-KUBE_FAULTS = (CRASH_BEFORE, CRASH_AFTER, LOST_ANSWER, LOST_REQUEST, LATE, FAULT, FAULT_AFTER, SECOND)
+KUBE_FAULTS = (CRASH_BEFORE, CRASH_AFTER, LOST_ANSWER, LOST_REQUEST, LATE, STALLED, FAULT, FAULT_AFTER, SECOND)
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,6 @@ class Network(Protocol):
     """The world, as the wires see it."""
 
     api: ApiServer
-    api_down: bool
     engine: Engine
 
     def boundary(self, process: Any, side: str, label: str) -> tuple[int, Fault | None]: ...
@@ -93,6 +96,10 @@ class Network(Protocol):
     def later(self, delay: float, callback: Callable[[], None]) -> None: ...
 
     def latency(self) -> float: ...
+
+    def cut_off(self, process: Any, side: str) -> bool: ...
+
+    def under_way(self, change: int) -> None: ...
 
     def crash(self, process: Any) -> None: ...
 
@@ -118,7 +125,8 @@ async def exchanged(
     Raises as aiohttp does. `timeout` in seconds.
     """
     if process.dead:
-        raise asyncio.CancelledError
+        # It is being unwound: it waits, and its cancellation is on the way.
+        await asyncio.get_running_loop().create_future()
     number, fault = network.boundary(process, side, label)
     kind = fault.kind if fault else None
     loop = asyncio.get_running_loop()
@@ -141,7 +149,7 @@ async def exchanged(
     def answer(value: Any) -> None:
         network.later(network.latency(), lambda: deliver(value))
 
-    if kind == REFUSED or (side == "kube" and network.api_down) or (side == "engine" and network.engine.down):
+    if kind == REFUSED or network.cut_off(process, side):
         answer(aiohttp.ServerDisconnectedError("refused"))
         return await reply
     serve = leave(number)
@@ -149,7 +157,8 @@ async def exchanged(
         state.sent = True
 
     def arrive() -> None:
-        if (side == "kube" and network.api_down) or (side == "engine" and network.engine.down):
+        network.under_way(-1)
+        if network.cut_off(process, side):
             answer(aiohttp.ServerDisconnectedError("reset"))
             return
         if kind in (LOST_REQUEST, FAULT, THROTTLED):
@@ -169,10 +178,14 @@ async def exchanged(
             answer((502, "application/json", b'{"message":"bad gateway"}'))
         elif kind == GARBAGE:
             answer((200, "text/html", b"<html>"))
-        elif kind != LATE:
+        elif kind not in (LATE, STALLED):
             answer(served)
 
-    network.later(fault.seconds if fault and kind == LATE else network.latency(), arrive)
+    network.under_way(+1)
+    late = fault is not None and kind in (LATE, STALLED)
+    if kind == LATE:
+        answer(aiohttp.ServerDisconnectedError("reset"))
+    network.later(fault.seconds if fault is not None and late else network.latency(), arrive)
     async with asyncio.timeout(timeout):
         return await reply
 

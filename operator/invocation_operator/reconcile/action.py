@@ -92,13 +92,22 @@ class ActionReconciler:
             return Retry(LOOK_AGAIN_SECONDS)
 
     async def _see(self, cell: Cell, subject: Subject) -> Subject | None:
-        """Read the object again; None, and its cell empty, when it is gone or another one."""
+        """Read the object again; None when it is gone or another one. The cell says what is there then: a successor of
+        which the watch has told already must not be forgotten.
+        """
         try:
             obj = await self.client.get(ACTIONS, subject.namespace, subject.name)
         except ObjectNotFound:
             obj = None
-        if obj is None or obj["metadata"]["uid"] != subject.uid or "deletionTimestamp" in obj["metadata"]:
-            cell.put(None)
+        known = cell.obj
+        mine = known is not None and known["metadata"]["uid"] == subject.uid
+        if obj is not None and obj["metadata"]["uid"] != subject.uid:
+            if known is None or mine:
+                cell.put(obj)
+            return None
+        if obj is None or "deletionTimestamp" in obj["metadata"]:
+            if mine:
+                cell.put(None)
             return None
         cell.keep(obj)
         return parse.read(obj)

@@ -124,6 +124,7 @@ class Executor:
         Returns that stop, or None when all is settled, and well where it is looked at. Raises ``HoldLost``.
         """
         if self.run.recovered:
+            # Now, and not when they are fed: a stop may come before that, and must not take them for untouched.
             self._earlier = frozenset(self.run.ledger.intended())
             self._launching = 0
         feeder = asyncio.create_task(self._feed())
@@ -169,11 +170,11 @@ class Executor:
         while not run.complete and self.control.final is None:
             if self._more_to_ask:
                 await self._feed_some()
-            elif self._flights:
+            elif self._soak is not None and not self._flights:
+                await self._soak.after_wave()
+            else:
                 # Some of them may yet become untouched again, when a suspend meets them before they were asked.
                 await self._wait_for_room()
-            elif self._soak is not None:
-                await self._soak.after_wave()
 
     async def _feed_some(self) -> None:
         run = self.run
@@ -184,7 +185,7 @@ class Executor:
         self.lane.release(granted - (last - first))
         self._launching = first
         run.ledger.intend(first, last)
-        if last > run.committed:
+        if not self.intent.covers(last):
             await self.intent.commit()
         for index in range(first, last):
             self._launch(index, lost=False)
@@ -205,8 +206,10 @@ class Executor:
             helping = self.lane.helping()
             room = min(self.lane.room(), rate - queued, helping, most)
             if (trial := self.outage.room(self.clock.now())) is not None:
-                # Nothing more than the one call that shows whether it is over.
-                room = min(room, trial - queued)
+                # Nothing more than the one call that shows whether it is over; where nothing is in flight that could be
+                # looked at (a suspend has dropped it), one is let in, or nobody would ever learn that it is.
+                alone = not self._flights and self.clock.now() >= self.outage.until
+                room = min(room, max(trial - queued, int(alone)))
             if room > 0 and queued * 2 <= rate and self.control.stop() is None:
                 full = min(most, helping, self.lane.share())
                 if min(room, self.lane.slack()) >= full // 2 or not self._flights or waited:
@@ -282,7 +285,6 @@ class Executor:
         for index, flight in list(self._flights.items()):
             if not flight.busy and not flight.item.asks and not flight.item.lost:
                 self.run.ledger.release(index)
-                self.run.committed = 0
                 self._land(index)
 
     def _wound_down(self, stop: Stop, since: float) -> bool:

@@ -56,6 +56,12 @@ class Journal:
     before_write: Callable[[], None] = lambda: None
     """Brings ``asked`` up to date; set by who has things in flight."""
     report: Reporter | None = None
+    first_batch: int = 0
+    """How many targets, from the first, the record names as perhaps asked. A ledger that is written takes its place."""
+
+    def covers(self, last: int) -> bool:
+        """Whether it is kept already that the first ``last`` targets may have been asked."""
+        return last <= self.first_batch
 
     def progress(self) -> ActionProgress:
         """Return the counts as they are now."""
@@ -118,6 +124,8 @@ class Journal:
             self.report.keep(held)
 
     def _status(self, phase: Phase, message: str | None, at: datetime | None) -> RecordStatus:
+        # Read from now on instead of what the record says: a renewal before the first call holds no intent.
+        self.first_batch = 0
         self.before_write()
         marks = [AskMark(below=below, time=self.clock.engine_time(seconds)) for below, seconds in self.asked.marks]
         return RecordStatus(

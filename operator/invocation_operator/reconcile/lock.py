@@ -158,7 +158,7 @@ class Lock:
             ledger=Ledger(plan.total),
             findings=_findings(hold.record, resolved),
             reach=planning.reach,
-            committed=first_batch,
+            first_batch=first_batch,
             recovered=False,
         )
 
@@ -196,7 +196,7 @@ class Lock:
             ledger=_ledger(record, len(targets)),
             findings=findings,
             reach=_reach(record),
-            committed=0,
+            first_batch=0,
             recovered=True,
         )
 

@@ -21,6 +21,9 @@ from invocation_operator.reconcile.runclock import RunClock
 class Intent(Protocol):
     """Where intent and outcomes are kept."""
 
+    def covers(self, last: int) -> bool:
+        """Whether it is kept already that the first ``last`` targets may have been asked."""
+
     async def commit(self) -> None:
         """Keep the run's ledger durably before returning; repeats until the keeper answers. Raises ``HoldLost``."""
 
@@ -29,15 +32,14 @@ class Intent(Protocol):
 class Run:
     """What is carried out.
 
-    ``committed`` tells how many targets, from the first, have an intent that is kept already. ``recovered`` is set
-    when another operator, or an earlier life of this one, began the run: its open intents are then lost answers.
+    ``recovered`` is set when another operator, or an earlier life of this one, began the run: its open intents are then
+    lost answers.
     """
 
     operation: Operation
     targets: Sequence[Planned]
     ledger: Ledger
     findings: Findings
-    committed: int = 0
     recovered: bool = False
     max_failures: int | None = None
     waves: Waves | None = None

@@ -68,7 +68,8 @@ class Task:
     ledger: Ledger
     findings: Findings
     reach: Reach
-    committed: int
+    first_batch: int
+    """How many of the targets, from the first, may have been asked by what the record itself says."""
     recovered: bool
 
     @property
@@ -107,6 +108,7 @@ class Runner:
         asked = AskTimes((mark.below, run_clock.seconds(mark.time)) for mark in task.hold.record.status.asked or ())
         report = await self._reporter(board, task)
         journal = Journal(task.hold, task.ledger, task.findings, task.named, run_clock, waves, asked, report=report)
+        journal.first_batch = task.first_batch
         deployments = frozenset(task.hold.record.spec.deployments or ())
         lost_after = self.call_timeout + LOST_MARGIN_SECONDS
         record = task.hold.record.spec
@@ -130,7 +132,6 @@ class Runner:
                 targets=task.targets,
                 ledger=task.ledger,
                 findings=task.findings,
-                committed=task.committed,
                 recovered=task.recovered,
                 max_failures=_max_failures(task.spec, len(task.targets)),
                 waves=waves,

@@ -288,6 +288,14 @@ ON_OLD = Seen(row(S.PAUSED, pinned_deployment_id="dp_old"))
             LATE,
             Settled(Outcome.AMBIGUOUS, "StillSuspended"),
         ),
+        (
+            "Cancel",
+            {},
+            item(S.SUSPENDED, lost=True),
+            Seen(row(S.SUSPENDED), signals=SIGNALLED),
+            LATE,
+            Settled(Outcome.UNVERIFIED, "StillSuspended"),  # its signal shows that it was asked
+        ),
         # A kill is repeated while the same invocation lives.
         ("Kill", {}, item(S.RUNNING, Verb.KILL), Seen(row(S.RUNNING)), BEFORE, None),
         ("Kill", {}, item(S.RUNNING, Verb.KILL), Seen(row(S.RUNNING)), IN_TIME, Ask(Verb.KILL)),

@@ -91,6 +91,10 @@ class Kept:
     """Counts what is kept, and can be made to wait."""
 
     commits: int = 0
+    first_batch: int = 0
+
+    def covers(self, last: int) -> bool:
+        return last <= self.first_batch
 
     async def commit(self) -> None:
         await asyncio.sleep(0)

@@ -123,7 +123,9 @@ class Cancel:
             if due and not expired(item, now, timing.timeout):
                 return Ask(Verb.KILL)
         if expired(item, now, timing.timeout):
-            return Settled(Outcome.AMBIGUOUS if item.lost else Outcome.UNVERIFIED, still(seen.row))
+            # With its signal in the journal it is known to have been asked; what it led to is not seen.
+            unknown = item.lost and not (seen.signals is not None and seen.signals.count)
+            return Settled(Outcome.AMBIGUOUS if unknown else Outcome.UNVERIFIED, still(seen.row))
         if timing.repeat_cancel and now - item.asked_at >= timing.repeat_after and _no_reaction(seen):
             return Ask(Verb.CANCEL)
         return None

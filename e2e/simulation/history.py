@@ -1,0 +1,342 @@
+"""One history: a world made from a seed, faults at its boundaries, and what came of it.
+
+A history is given by its seed, its scenario and its faults; the same three give the same history to the last step.
+"""
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from random import Random
+from typing import Any
+
+from e2e.simulation import wall
+from e2e.simulation.apiserver import ApiServer
+from e2e.simulation.engine import EPOCH, Engine, Invocation
+from e2e.simulation.loop import VirtualLoop
+from e2e.simulation.observer import Observer
+from e2e.simulation.processes import Process
+from e2e.simulation.scenarios import ENGINE, NAME, NAMESPACE, OPERATOR_NAMESPACE, Event, Scenario
+from e2e.simulation.tables import Tables
+from e2e.simulation.wires import ENGINE_FAULTS, KUBE_FAULTS, LATE, STALLED, Fault
+from invocation_operator.observe import metrics
+from invocation_operator.settings import Settings
+from invocation_operator.values.ids import NOBODY
+
+Faults = Mapping[int, Fault]
+"""Faults by the number of their boundary."""
+
+MOST_SECONDS = 300.0
+"""Virtual seconds after which a run that has not ended never will."""
+
+
+@cache
+def _tables() -> Tables:
+    return Tables()
+
+
+@cache
+def _settings(lease: float, call_timeout: float, *, batches: bool) -> Settings:
+    return Settings(
+        operator_namespace=OPERATOR_NAMESPACE,
+        identity="op",
+        lease_seconds=lease,
+        call_timeout_seconds=call_timeout,
+        batch_endpoints=batches,
+    )
+
+
+@dataclass
+class Outcome:
+    """What came of a history."""
+
+    seed: int
+    problems: list[str]
+    faults: dict[int, Fault]
+    boundaries: int
+    seconds: float
+    trace: list[str]
+    phase: str | None
+    calls: int
+    sides: list[str] = field(default_factory=list)
+    """`engine`, `kube` or `probe` (whether the engine has read its log), by boundary."""
+
+
+class World:
+    """Everything there is in one history."""
+
+    def __init__(self, seed: int, scenario: Scenario, faults: Faults | None, *, disorder: bool = True) -> None:
+        self.seed = seed
+        self.scenario = scenario
+        self._plan = faults
+        self._disorder = disorder
+        self.faults: dict[int, Fault] = {}
+        self._dice = {name: Random(f"{seed}/{name}") for name in ("order", "latency", "faults", "engine", "events")}
+        self.loop = VirtualLoop(self._dice["order"] if disorder else None)
+        self._world = contextvars.Context()
+        self._latency = 0.001 if not disorder else self._dice["latency"].choice((0.0005, 0.002, 0.01, 0.05))
+        self.boundaries = 0
+        self.sides: list[str] = []
+        """`engine`, `kube` or `probe`, by boundary."""
+        self.events_left = 0
+        self.quiet = False
+        """Faults have stopped: from now on everything must come to its end."""
+        self._trace: list[tuple[float, str, str]] = []
+        self.processes: list[Process] = []
+        self.api = ApiServer(lambda: EPOCH.timestamp() + self.loop.time())
+        self.api_down = False
+        self._under_way = 0
+        self.engine = Engine(self.later, self.loop.time, self._dice["engine"], _tables(), skew=scenario.skew_seconds)
+        self.engine.slowness = scenario.slowness
+        self.population: list[Invocation] = []
+        self._ids: list[str] = []
+        self.observer = Observer(self)
+        self.engine.noted = self.observer.noted
+
+    # What the wires ask.
+
+    def later(self, delay: float, callback: Callable[[], None]) -> None:
+        """Call something in the world, which nothing that happens to a process can stop."""
+        self.loop.call_later(delay, callback, context=self._world)
+
+    def latency(self) -> float:
+        """Of one way, in seconds."""
+        dice = self._dice["latency"]
+        if not self._disorder:
+            return self._latency
+        return self._latency * (0.5 + dice.random()) if dice.random() < 0.97 else dice.random() * 0.5
+
+    def cut_off(self, process: Process, side: str) -> bool:
+        """Whether a request finds nobody."""
+        if side == "engine":
+            return self.engine.down
+        return self.api_down or process.isolated
+
+    def under_way(self, change: int) -> None:
+        """Count what was sent and has not arrived."""
+        self._under_way += change
+
+    def watch_delay(self) -> float:
+        """Until a watch tells."""
+        dice = self._dice["latency"]
+        if not self._disorder:
+            return 0.005
+        return 0.002 + 0.03 * dice.random() if dice.random() < 0.95 else dice.random() * 3.0
+
+    def boundary(self, process: Process, side: str, label: str) -> tuple[int, Fault | None]:
+        """Number one request, and say what goes wrong with it."""
+        number, self.boundaries = self.boundaries, self.boundaries + 1
+        self.sides.append("probe" if side == "engine" and NOBODY in label else side)
+        fault = self._fault(number, side)
+        if fault is not None:
+            self.faults[number] = fault
+        self.tell(process.name, f"#{number} {label}" + (f"   !! {fault}" if fault else ""))
+        self.observer.asked(process, side)
+        return number, fault
+
+    def _fault(self, number: int, side: str) -> Fault | None:
+        if self._plan is not None:
+            return self._plan.get(number)
+        dice = self._dice["faults"]
+        if self.quiet or dice.random() >= self.scenario.fault_rate:
+            return None
+        kind = dice.choice(ENGINE_FAULTS if side == "engine" else KUBE_FAULTS)
+        if kind not in (LATE, STALLED):
+            return Fault(kind)
+        longest = 14.0 if side == "kube" else 0.95 * self.scenario.call_timeout_seconds
+        return Fault(kind, dice.uniform(0.1, longest))
+
+    def answered(self, number: int, value: Any) -> None:
+        """Tell of an answer."""
+        shown = repr(value) if isinstance(value, BaseException) else f"{value[0]} {value[2][:300].decode()}"
+        self.tell("", f"#{number} -> {shown}")
+
+    def sent(self, process: Process, number: int, method: str, path: list[str], body: Any) -> Any:
+        return self.observer.sent(process, number, method, path, body)
+
+    def arrived(self, token: Any, operation: Callable[[], Any]) -> Any:
+        return self.observer.arrived(token, operation)
+
+    def tell(self, who: str, what: str) -> None:
+        """Keep one line of the event log."""
+        self._trace.append((self.loop.time(), who, what))
+
+    # What happens to processes.
+
+    def start(self) -> Process:
+        """Start an operator."""
+        number = len(self.processes) + 1
+        scenario = self.scenario
+        settings = _settings(scenario.lease_seconds, scenario.call_timeout_seconds, batches=scenario.batches)
+        process = Process(self, f"op{number}", settings.model_copy(update={"identity": f"op{number}"}))
+        self.processes.append(process)
+        self.tell(process.name, "starts")
+        process.start()
+        return process
+
+    def crash(self, process: Process) -> None:
+        """Kill it; something starts another one a moment later."""
+        if process.killed:
+            return
+        self.tell(process.name, "dies")
+        process.kill()
+        self.observer.uncertain = True
+        self.later(self._dice["events"].choice((0.3, 2.0, 8.0)), self._ensure)
+
+    def ended(self, process: Process) -> None:
+        """It went by itself: could not start, or was asked to stop."""
+        self.tell(process.name, "ends")
+        self.later(1.0, self._ensure)
+
+    def failed(self, process: Process, error: BaseException | None) -> None:
+        """It ended by a mistake."""
+        self.observer.problem("mistake", f"{process.name} ended: {error!r}")
+
+    def stop(self, process: Process, seconds: float) -> None:
+        """It stands still for a while."""
+        self.tell(process.name, f"stands still for {seconds:.1f} s")
+        process.frozen = True
+
+        def wake() -> None:
+            if not process.killed:
+                self.tell(process.name, "goes on")
+                process.woke_at = self.loop.time()
+                self.loop.thaw(process)
+
+        self.later(seconds, wake)
+
+    def second(self) -> None:
+        """Another operator beside the one that is there."""
+        if sum(process.alive for process in self.processes) < 3:
+            self.later(0.0, lambda: self.start() and None)
+
+    def _ensure(self) -> None:
+        if not any(process.alive for process in self.processes):
+            self.start()
+
+    def manifest(self) -> dict[str, Any]:
+        """The manifest that is applied, again and again the same."""
+        return self.scenario.manifest(self._ids)
+
+    # The story.
+
+    def play(self) -> Outcome:
+        """Run it from beginning to end."""
+        problems: list[str] = []
+        with wall.belongs_to(self.seed, self.loop.time, self.observer.logged):
+            try:
+                self.loop.run(self._story())
+            except Exception as error:
+                problems.append(f"{type(error).__name__}: {error}")
+            finally:
+                self._bury()
+        problems = [*self.observer.problems, *problems]
+        for context in self.loop.problems:
+            problems.append(f"nobody awaited: {context.get('message')} {context.get('exception')!r}")
+        return Outcome(
+            self.seed,
+            problems,
+            self.faults,
+            self.boundaries,
+            self.loop.time(),
+            [f"{at:9.3f} {who:4} {what}" for at, who, what in self._trace],
+            self.observer.phase(),
+            len(self.observer.calls),
+            self.sides,
+        )
+
+    async def _story(self) -> None:
+        scenario = self.scenario
+        self.population = scenario.populate(self.engine)
+        self._ids = [one.id for one in self.population]
+        self.api.create("namespaces", None, {"metadata": {"name": NAMESPACE}})
+        self.api.create("restateengines", NAMESPACE, {"metadata": {"name": ENGINE}, "spec": scenario.engine_spec})
+        self.start()
+        await asyncio.sleep(scenario.first_seconds)
+        self.api.create("invocationactions", NAMESPACE, self.manifest())
+        self.events_left = len(scenario.events)
+        for event in scenario.events:
+            self.later(event.at, lambda event=event: self._happen(event))
+        await asyncio.sleep(scenario.faulty_seconds if self._plan is None else 0.0)
+        while self.events_left or not self._faults_done():
+            if self.observer.finished() and self._plan is not None and not self.events_left:
+                break
+            await asyncio.sleep(0.5)
+        self.quiet = True
+        self._ensure_later()
+        await self._until_finished()
+        while self._under_way:
+            # What comes late must not go unseen.
+            await asyncio.sleep(0.5)
+        if not self.observer.problems and scenario.epilogue and self.observer.records():
+            await self._epilogue()
+        self.observer.final()
+
+    def _faults_done(self) -> bool:
+        return self._plan is None or self.boundaries > max(self._plan, default=-1)
+
+    def _ensure_later(self) -> None:
+        self.later(10.0, self._ensure)
+
+    async def _until_finished(self) -> None:
+        most = MOST_SECONDS + self.scenario.longest_seconds()
+        deadline = self.loop.time() + most
+        while not self.observer.finished():
+            if self.loop.time() > deadline:
+                self.observer.problem("liveness", f"the run has not ended {most} s after the last fault")
+                return
+            await asyncio.sleep(0.25)
+
+    async def _epilogue(self) -> None:
+        """Whatever is done with the same manifest afterwards, nothing is asked again."""
+        self.observer.closed = True
+        for process in self.processes:
+            if process.alive:
+                process.kill()
+        self.tell("", "epilogue: another operator finds it all")
+        self.start()
+        await asyncio.sleep(2.0)
+        text = self.api.get("invocationactions", NAMESPACE, NAME)
+        if text is not None:
+            self.tell("", "epilogue: restored without its status")
+            path = f"/apis/ops.restate.dev/v1alpha1/namespaces/{NAMESPACE}/invocationactions/{NAME}"
+            self.api.request("PUT", f"{path}/status", {**text, "status": {"observedGeneration": -1}})
+            await self._settled("AlreadyExecuted")
+        self.tell("", "epilogue: deleted and created again")
+        self.api.delete("invocationactions", NAMESPACE, NAME)
+        await asyncio.sleep(0.2)
+        self.api.create("invocationactions", NAMESPACE, self.manifest())
+        await self._settled("AlreadyExecuted")
+
+    async def _settled(self, phase: str) -> None:
+        for _ in range(240):
+            obj = self.api.get("invocationactions", NAMESPACE, NAME)
+            found = (obj or {}).get("status", {}).get("phase")
+            if found == phase:
+                return
+            await asyncio.sleep(0.25)
+        if self.observer.records():
+            self.observer.problem("once", f"the same manifest again is {found}, not {phase}")
+
+    def _happen(self, event: Event) -> None:
+        self.events_left -= 1
+        self.tell("", f"event: {event.kind} {event.value}")
+        event.happen(self)
+
+    def _bury(self) -> None:
+        """Unwind what is left of all processes, so that nothing of this history leaks into the next."""
+        found = len(self.loop.problems)
+        for process in self.processes:
+            process.bury()
+            self.loop.thaw(process)
+        for _ in range(20):
+            left = [task for task in asyncio.all_tasks(self.loop) if not task.done()]
+            if not left:
+                break
+            for task in left:
+                task.cancel()
+            self.loop.drain()
+        del self.loop.problems[found:]
+        metrics.LEADER.set(0)
+        self.loop.close()

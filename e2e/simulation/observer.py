@@ -1,0 +1,358 @@
+"""What must hold in every history: the guarantees of the API, looked at with each call and once more at the end.
+
+It reads what the servers know, never what the operator believes: calls as they leave and as they arrive, objects as
+they are stored, invocations as they live and die.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from e2e.simulation.engine import Invocation
+from e2e.simulation.judgement import judge
+from e2e.simulation.scenarios import NAME, NAMESPACE
+from invocation_operator.api.v1alpha1.action import Outcome
+from invocation_operator.cluster.records import TERMINAL, Record
+from invocation_operator.plan.ledger import Ledger
+from invocation_operator.plan.targets import Planned, decode
+from invocation_operator.values.ids import NOBODY
+from invocation_operator.values.times import milliseconds
+
+if TYPE_CHECKING:
+    from e2e.simulation.history import World
+    from e2e.simulation.processes import Process
+
+LOOK_SECONDS = 2.0
+"""How old the last look at an invocation may be when it is asked."""
+STOP_SECONDS = 1.0
+"""How long after a stop something may still be asked, beside what the watch takes to tell of it."""
+_IDS = re.compile(r"'(inv_[^']*)'")
+MAIN = {"cancel", "restart-as-new"}
+"""Calls that must come once."""
+
+
+@dataclass
+class Call:
+    """One call on one invocation, from when it left to what it met."""
+
+    op: str
+    id: str
+    process: "Process"
+    number: int
+    sent_at: float
+    looked_at: float
+    truly_looked_at: float
+    status: int | None = None
+    met: Invocation | None = None
+
+
+@dataclass
+class Run:
+    """One record, read: the set, and where each stands."""
+
+    record: Record
+    planned: list[Planned]
+    ledger: Ledger | None
+    index: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.record.name
+
+    def intended(self, id_: str) -> bool:
+        """Whether it is written down that this one may have been asked."""
+        at = self.index[id_]
+        if self.ledger is None:
+            return at < self.record.spec.plan.first_batch
+        return at in self.ledger.intended()
+
+
+def identity(one: Invocation) -> tuple[str, int]:
+    """Id and creation, in milliseconds."""
+    return one.id, round(one.created * 1000)
+
+
+class Observer:
+    """Watches one history."""
+
+    def __init__(self, world: "World") -> None:
+        self.world = world
+        self.problems: list[str] = []
+        self.calls: list[Call] = []
+        self.closed = False
+        """After the end: nothing may be asked any more."""
+        self.uncertain = False
+        """Whether anything happened that may leave an outcome unknown."""
+        self._looks: dict[tuple[str, str], float] = {}
+        self._true_looks: dict[tuple[str, str], float] = {}
+        """Of them, those that an engine which has read its log has answered."""
+        self._serving: Any = None
+        self._runs: dict[str, Run] = {}
+        self._sets: dict[str, tuple[list[Planned], dict[str, int]]] = {}
+        self._accepted: Counter[tuple[str, tuple[str, int], str]] = Counter()
+        self._stopped_since: float | None = None
+        self._outages: list[tuple[str, float, float]] = []
+        self._asked: Counter[tuple[str, str, int]] = Counter()
+        self._limit = 0
+        world.api.watch("invocationrecords", self._record)
+        world.api.watch("invocationactions", self._action)
+        world.api.watch("restateengines", self._engine)
+        self._suspended = self._switched = self._deleted = False
+
+    def problem(self, kind: str, text: str) -> None:
+        """A guarantee does not hold."""
+        self.world.tell("", f"!! {kind}: {text}")
+        self.problems.append(f"{kind}: {text}")
+
+    # What the servers store.
+
+    def _record(self, event: str, obj: dict[str, Any]) -> None:
+        name = obj["metadata"]["name"]
+        if event == "DELETED":
+            self._runs.pop(name, None)
+            return
+        record = Record.of(obj)
+        key = obj["metadata"]["uid"]
+        if key not in self._sets:
+            planned = list(decode(record.spec.plan.targets)) if record.spec.plan.targets else []
+            self._sets[key] = planned, {one.id: n for n, one in enumerate(planned)}
+        planned, index = self._sets[key]
+        if record.spec.plan.chunks and len(planned) < record.spec.plan.total:
+            planned = self._chunks(record)
+            index = {one.id: n for n, one in enumerate(planned)}
+            if len(planned) == record.spec.plan.total:
+                self._sets[key] = planned, index
+        text = record.status.ledger
+        ledger = Ledger.decode(text, record.spec.plan.total) if text is not None else None
+        before = self._runs.get(name)
+        same = before is not None and before.record.obj["metadata"]["uid"] == key
+        if before is not None and same and before.record.finished and obj["status"] != before.record.obj["status"]:
+            self.problem("record", f"{name} was changed after its end")
+        run = self._runs[name] = Run(record, planned, ledger, index)
+        if record.finished and not (before is not None and same and before.record.finished):
+            # Now, and not only in the end: what is told to be effective has to be so when it is told.
+            self._judge(run)
+
+    def _chunks(self, record: Record) -> list[Planned]:
+        found: list[Planned] = []
+        for number in range(record.spec.plan.chunks):
+            chunk = self.world.api.get("configmaps", record.namespace, f"{record.chunk_prefix}-{number}")
+            if chunk is None:
+                return []
+            found += decode(chunk["data"]["targets"])
+        return found
+
+    def _action(self, event: str, obj: dict[str, Any]) -> None:
+        if obj["metadata"]["name"] != NAME:
+            return
+        self._deleted = event == "DELETED" or "deletionTimestamp" in obj["metadata"]
+        self._suspended = bool(obj["spec"].get("suspend"))
+        limit = (obj["spec"].get("limits") or {}).get("maxInFlight")
+        self._limit = max(self._limit, limit or 500)
+        self._stops()
+
+    def _engine(self, event: str, obj: dict[str, Any]) -> None:
+        self._switched = bool(obj["spec"].get("suspend"))
+        self._stops()
+
+    def _stops(self) -> None:
+        stopped = self._suspended or self._switched or self._deleted
+        if not stopped:
+            self._stopped_since = None
+        elif self._stopped_since is None:
+            self._stopped_since = self.world.loop.time()
+
+    # What the wires tell.
+
+    def asked(self, process: "Process", side: str) -> None:
+        """Count requests, for what is a storm."""
+        self._asked[process.name, side, int(self.world.loop.time())] += 1
+
+    def outage(self, side: str, seconds: float) -> None:
+        """A server is away."""
+        now = self.world.loop.time()
+        self.uncertain = True
+        self._outages.append((side, now, now + seconds))
+
+    def logged(self, entry: dict[str, Any]) -> None:
+        """One entry of the operator's log."""
+        if "mistake" in entry:
+            self.problem("mistake", f"{entry.get('event')}: {entry.get('error')}")
+        shown = {k: v for k, v in entry.items() if k not in ("event", "mistake", "kind", "level", "object", "run")}
+        self.world.tell("log", f"{entry['level']} {entry.get('event')} {shown}")
+
+    def sent(self, process: "Process", number: int, method: str, path: list[str], body: Any) -> Any:
+        """A request leaves."""
+        fault = self.world.faults.get(number)
+        if fault is not None:
+            self.uncertain = True
+        if path == ["query"]:
+            ids = _IDS.findall(body["query"]) if "from sys_invocation i where i.id in" in body["query"] else ()
+            return process, ids
+        if path[0] == "invocations":
+            op, ids = path[2], [path[1]]
+        elif path[0] == "internal":
+            op, ids = path[2], body["invocation_ids"]
+        else:
+            return None
+        calls = {id_: self._call(op, id_, process, number) for id_ in ids if len(id_) > 20 and not id_.endswith(NOBODY)}
+        return calls or None
+
+    def _call(self, op: str, id_: str, process: "Process", number: int) -> Call:
+        now = self.world.loop.time()
+        key, never = (process.name, id_), float("-inf")
+        call = Call(op, id_, process, number, now, self._looks.get(key, never), self._true_looks.get(key, never))
+        self.calls.append(call)
+        self._may_leave(call, now)
+        return call
+
+    def _may_leave(self, call: Call, now: float) -> None:
+        told = f"{call.op} of {call.id} by {call.process.name} (#{call.number})"
+        if self.closed:
+            self.problem("once", f"{told}: after the run's end")
+        runs = [run for run in self._runs.values() if call.id in run.index]
+        if not runs:
+            self.problem("set", f"{told}: no record holds it")
+            return
+        if not any(run.record.holder == call.process.name for run in runs):
+            self.problem("holder", f"{told}: the record is held by {[run.record.holder for run in runs]}")
+        if not any(run.intended(call.id) for run in runs):
+            self.problem("intent", f"{told}: no intent is written down")
+        if now - call.looked_at > LOOK_SECONDS and now - call.process.woke_at > LOOK_SECONDS:
+            self.problem("look", f"{told}: its row was read {now - call.looked_at:.2f} s ago")
+        since = self._stopped_since
+        grace = STOP_SECONDS + 3.5
+        if since is not None and now - since > grace and call.op != "resume" and not self._blind(since):
+            self.problem("stop", f"{told}: {now - since:.2f} s after a stop")
+
+    def _blind(self, since: float) -> bool:
+        """Whether the API server was away since: nobody could be told."""
+        away = any(side == "kube" and end + 12.0 > since for side, _, end in self._outages)
+        return away or any(event.kind in ("isolate", "watches-break") for event in self.world.scenario.events)
+
+    def arrived(self, token: Any, operation: Callable[[], Any]) -> Any:
+        """A request is carried out."""
+        now = self.world.loop.time()
+        if isinstance(token, tuple):
+            process, ids = token
+            for id_ in ids:
+                self._looks[process.name, id_] = now
+                if self.world.engine.replaying is None:
+                    self._true_looks[process.name, id_] = now
+        self._serving = token if isinstance(token, dict) else None
+        try:
+            return operation()
+        finally:
+            self._serving = None
+
+    def noted(self, op: str, id_: str, met: Invocation | None, status: int) -> None:
+        """The engine carried an operation out, or refused it."""
+        if self._serving is None or id_ not in self._serving:
+            return
+        call: Call = self._serving[id_]
+        call.status, call.met = status, met
+        if met is None or status >= 300:
+            return
+        told = f"{op} of {id_} by {call.process.name} (#{call.number})"
+        runs = [run for run in self._runs.values() if identity(met) in self._identities(run)]
+        if not runs:
+            born = met.created - self.world.engine.skew
+            seconds = self.world.loop.time() + (born - self.world.engine.now() + self.world.engine.skew)
+            if call.truly_looked_at > seconds:
+                self.problem("identity", f"{told}: it was born again, and seen to be, before the call left")
+            return
+        key = (op, identity(met), "")
+        self._accepted[key] += 1
+        if op in MAIN and self._accepted[key] > len(runs):
+            self.problem("once", f"{told}: for the {self._accepted[key]}. time")
+        self._in_flight(runs)
+
+    def _identities(self, run: Run) -> set[tuple[str, int]]:
+        return {(one.id, milliseconds(one.created_at)) for one in run.planned}
+
+    def _in_flight(self, runs: list[Run]) -> None:
+        """What was asked and shows no effect yet cannot have been verified."""
+        now = self.world.loop.time()
+        timeout = self.world.scenario.verification_seconds()
+        waiting = {
+            identity(c.met)
+            for c in self.calls
+            if c.op in ("cancel", "kill")
+            and c.status is not None
+            and c.status < 300
+            and c.met is not None
+            and c.met.alive
+            and now - c.sent_at < timeout
+        }
+        settled = {
+            (one.id, milliseconds(one.created_at))
+            for run in runs
+            if run.ledger is not None
+            for n, one in enumerate(run.planned)
+            if run.ledger.outcome(n) is not None
+        }
+        if len(waiting - settled) > self._limit:
+            self.problem("bounded", f"{len(waiting - settled)} in flight, {self._limit} allowed")
+
+    # The end.
+
+    def records(self) -> list[Record]:
+        """All records."""
+        return [run.record for run in self._runs.values()]
+
+    def phase(self) -> str | None:
+        """What the object says."""
+        obj = self.world.api.get("invocationactions", NAMESPACE, NAME)
+        return None if obj is None else obj.get("status", {}).get("phase")
+
+    def finished(self) -> bool:
+        """Whether everything has come to its end: the object tells it, and so does every record."""
+        if any(not record.finished for record in self.records()):
+            return False
+        obj = self.world.api.get("invocationactions", NAMESPACE, NAME)
+        if obj is None:
+            return True
+        status = obj.get("status", {})
+        ended = status.get("phase") in TERMINAL
+        return bool(ended and status.get("observedGeneration") == obj["metadata"]["generation"])
+
+    def final(self) -> None:
+        """Compare what was told with what is."""
+        if not self.problems:
+            for run in self._runs.values():
+                self._judge(run)
+        self._status()
+        self._storms()
+
+    def _judge(self, run: Run) -> None:
+        lives = {identity(one): one for one in self.world.engine.history}
+        for kind, text in judge(run, lives, self.calls, uncertain=self.uncertain):
+            self.problem(kind, text)
+
+    def _status(self) -> None:
+        obj = self.world.api.get("invocationactions", NAMESPACE, NAME)
+        status = (obj or {}).get("status", {})
+        run = self._runs.get(status.get("record") or "")
+        if obj is None or run is None or status.get("phase") == "AlreadyExecuted":
+            return
+        if run.record.spec.source.uid != obj["metadata"]["uid"]:
+            self.problem("status", f"{status.get('phase')} is told of a run that another object of this name has begun")
+        told = run.record.obj.get("status", {})
+        for name in ("phase", "progress", "results"):
+            if status.get(name) != told.get(name):
+                self.problem("status", f"{name} is {status.get(name)}, the record says {told.get(name)}")
+
+    def _storms(self) -> None:
+        """In an outage few requests are made, however long it lasts."""
+        for side, begin, end in self._outages:
+            seconds = range(int(begin) + 2, int(end))
+            for name in {name for name, _, _ in self._asked}:
+                count = sum(self._asked[name, side, second] for second in seconds)
+                most = 12 * len(seconds) + 20
+                if count > most:
+                    self.problem("storm", f"{name} asked {side} {count} times in {len(seconds)} s of an outage")
+
+
+__all__ = ["Call", "Observer", "Outcome", "Run"]

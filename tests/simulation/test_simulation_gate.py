@@ -1,0 +1,122 @@
+"""A share of the deterministic simulation (e2e/simulation): the guarantees hold in every one of these histories.
+
+What fails tells its seed and its faults; `python -m e2e.simulation --replay` plays it again, step by step.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from e2e.simulation import search
+from e2e.simulation.history import Outcome
+from e2e.simulation.scenarios import POPULATIONS, Event, smallest
+from e2e.simulation.wires import CRASH_AFTER, CRASH_BEFORE, LATE, LOST_ANSWER, REFUSED, Fault
+
+ROOT = Path(__file__).resolve().parents[2]
+SEEDS = 150
+PART = 30
+BOUNDARIES = (CRASH_BEFORE, CRASH_AFTER, LOST_ANSWER, LATE)
+
+
+def told(outcome: Outcome) -> str:
+    faults = ",".join(f"{number}={fault}" for number, fault in outcome.faults.items())
+    return f"seed {outcome.seed}, faults {faults or 'none'}: {outcome.problems[:3]}"
+
+
+@pytest.mark.parametrize("action", POPULATIONS)
+def test_history_without_faults_ends_well_and_does_not_happen_again(action: str) -> None:
+    outcome = search.play(0, smallest(action, 3), {})
+    assert outcome.problems == []
+    assert outcome.calls == 3
+    assert outcome.phase == "AlreadyExecuted", "the same manifest, applied after its end"
+
+
+@pytest.mark.parametrize("action", ["Cancel", "RestartAsNew"])
+def test_crash_lost_answer_and_late_call_at_every_boundary_break_nothing(action: str) -> None:
+    scenario, tally = smallest(action), search.Tally()
+    for number, faults in enumerate(search.singles(scenario, kinds=BOUNDARIES)):
+        tally.add(search.play(0, scenario.but(epilogue=number % 4 == 0), faults))
+    assert tally.histories > 100
+    assert [told(outcome) for outcome in tally.failed] == []
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, PART))
+def test_seeds_break_nothing(first: int) -> None:
+    tally = search.Tally()
+    for seed in range(first, first + PART):
+        tally.add(search.play_seed(seed, most=15))
+    assert [told(outcome) for outcome in tally.failed] == []
+
+
+# Histories that have found something, as small as they became.
+
+
+@pytest.mark.parametrize("milliseconds", range(10, 30, 4))
+def test_intent_is_written_although_the_record_was_renewed_before_the_first_call(milliseconds: int) -> None:
+    """The record names its first batch as perhaps asked. Each renewal writes the ledger in its place."""
+    events = (Event(milliseconds / 1000, "kill-switch", True), Event(8.0, "kill-switch", False))
+    outcome = search.play(0, smallest("RestartAsNew", 2).but(events=events), {})
+    assert outcome.problems == [], told(outcome)
+
+
+@pytest.mark.parametrize("at", [0.5, 1.0])
+def test_calls_of_an_earlier_life_are_not_told_to_be_untouched_when_time_is_up(at: float) -> None:
+    """Taken over after its `timeout`, a run stops before it has looked at what it had asked."""
+    spec = {"verification": {"timeout": "40s"}, "timeout": "5s"}
+    scenario = smallest("Pause", 2).but(spec=spec, slowness=100.0, events=(Event(at, "kill", 0),))
+    outcome = search.play(0, scenario, None)
+    assert outcome.problems == [], told(outcome)
+
+
+def test_status_of_a_run_does_not_land_on_the_successor_of_its_object() -> None:
+    events = (Event(0.1, "delete"), Event(0.101, "create"))
+    for seed in range(8):
+        outcome = search.play(seed, smallest("Cancel", 2).but(events=events), None, disorder=True)
+        assert outcome.problems == [], told(outcome)
+
+
+def test_run_goes_on_when_what_was_in_flight_was_dropped_in_an_outage() -> None:
+    """Nothing was left to look at, and so nobody learned that the engine answered again."""
+    events = (Event(0.06, "kill-switch", True), Event(2.0, "kill-switch", False))
+    scenario = smallest("Kill", 2).but(events=events, epilogue=False)
+    for faults in search.singles(scenario, kinds=(REFUSED,), first=60):
+        outcome = search.play(0, scenario, faults)
+        assert outcome.problems == [], told(outcome)
+
+
+def test_successor_of_a_deleted_object_is_not_forgotten() -> None:
+    """The reconcile of its predecessor emptied the place in which the watch had put it."""
+    events = (Event(0.02, "delete"), Event(0.021, "create"))
+    for seed in range(8):
+        outcome = search.play(seed, smallest("Cancel", 2).but(events=events), None, disorder=True)
+        assert outcome.problems == [], told(outcome)
+
+
+# Replays.
+
+
+def digest(seed: int) -> str:
+    return hashlib.sha256("\n".join(search.play_seed(seed).trace).encode()).hexdigest()
+
+
+def test_seed_gives_the_same_history_to_the_last_step_in_every_process() -> None:
+    """Also where texts hash to other numbers: nothing may hang on the order of a set."""
+    seeds = (9, 18, 105)
+    here = [digest(seed) for seed in seeds]
+    code = f"from tests.simulation.test_simulation_gate import digest; print(*map(digest, {seeds}))"
+    for hash_seed in ("1", "2"):
+        env = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run([sys.executable, "-c", code], env=env, cwd=ROOT, capture_output=True, text=True)
+        assert done.stdout.split() == here, done.stderr[-2000:]
+
+
+def test_failure_is_shrunk_to_the_faults_that_it_needs() -> None:
+    scenario = smallest("Cancel")
+    outcome = search.play(0, scenario, {3: Fault(LOST_ANSWER), 60: Fault(CRASH_AFTER)})
+    outcome.problems = ["made up: it must hold"]
+    shrunk = search.shrunk(0, scenario, outcome, disorder=False)
+    assert shrunk is outcome, "what does not fail again is told as it was"
