@@ -45,6 +45,7 @@ lint: $(STAMP) ## Style, types, layers, drift of generated files
 	lint-imports
 	python -m invocation_operator crds --check crds --reference docs/reference/api.md
 	python -m invocation_operator crds --check $(CHART)/files/crds
+	python -m e2e.rig.chart_readme --check
 
 .PHONY: unit
 unit: $(STAMP) ## Tests that start no server
@@ -80,9 +81,10 @@ down: $(STAMP) ## Stop what `make up` started
 	@python -m e2e.rig down
 
 .PHONY: crds
-crds: $(STAMP) ## Generate crds/ and the chart's copy from the models
+crds: $(STAMP) ## Generate crds/, the chart's copy and its table of values
 	python -m invocation_operator crds --write crds --reference docs/reference/api.md
 	python -m invocation_operator crds --write $(CHART)/files/crds
+	python -m e2e.rig.chart_readme
 
 .PHONY: lock
 lock: $(STAMP) ## Recompile requirements/*.txt from pyproject.toml

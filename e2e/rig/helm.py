@@ -56,10 +56,10 @@ class Helm:
         return self.run("lint", "--strict", self._chart, values=values)
 
     def template(
-        self, values: Mapping[str, Any] | None = None, *, release: str = "op", namespace: str = "op-system"
+        self, values: Mapping[str, Any] | None = None, *args: str, release: str = "op", namespace: str = "op-system"
     ) -> list[dict[str, Any]]:
         """The objects that an installation with `values` would make, in Helm's order."""
-        text = self.run("template", release, self._chart, "--namespace", namespace, values=values)
+        text = self.run("template", release, self._chart, "--namespace", namespace, *args, values=values)
         return [found for found in yaml.load_all(text, _LOADER) if found]
 
     def install(self, release: str, namespace: str, values: Mapping[str, Any] | None = None, *args: str) -> str:
@@ -71,8 +71,8 @@ class Helm:
         return self.run("upgrade", release, self._chart, "--namespace", namespace, *args, values=values)
 
     def uninstall(self, release: str, namespace: str) -> str:
-        """`helm uninstall`, waiting until what it deletes is gone."""
-        return self.run("uninstall", release, "--namespace", namespace, "--wait", "--timeout", "60s")
+        """`helm uninstall`, waiting until what it deletes is gone; without hooks, which need a node to run on."""
+        return self.run("uninstall", release, "--namespace", namespace, "--no-hooks", "--wait", "--timeout", "60s")
 
     def notes(self, release: str, namespace: str) -> str:
         """What the release told its user."""

@@ -146,6 +146,11 @@ class Child:
     def running(self) -> bool:
         return self._popen.poll() is None
 
+    @property
+    def exit_code(self) -> int | None:
+        """Its exit code, None while it runs."""
+        return self._popen.poll()
+
     def identity(self) -> Identity:
         found = Identity.of(self.pid)
         if found is None:

@@ -18,6 +18,7 @@ import kopf
 import structlog
 from aiohttp import web
 from kopf._cogs.structs.references import Insights  # the type of a public option
+from kopf._core.engines.peering import Identity  # likewise
 from kubernetes.aio.client.configuration import Configuration
 
 from invocation_operator import __version__
@@ -33,6 +34,7 @@ from invocation_operator.cluster.resources import ACTIONS
 from invocation_operator.engine.client import EngineClient
 from invocation_operator.handlers import actions, engines, retention
 from invocation_operator.observe import http, metrics
+from invocation_operator.plan.urls import UrlPattern
 from invocation_operator.reconcile import parse
 from invocation_operator.reconcile.action import ActionReconciler
 from invocation_operator.reconcile.approval import Approvals
@@ -130,6 +132,7 @@ def build(
         clock=clock,
         engine_client=engine_client,
         may_write=leads,
+        allowed_urls=[UrlPattern.parse(text) for text in settings.allowed_engine_urls],
     )
     lease = Lease(settings.lease_seconds)
     records = RecordStore(client, settings.operator_namespace, settings.identity, lease, clock)
@@ -319,6 +322,8 @@ async def _watch(settings: Settings, house: House, shutdown: Shutdown, insights:
         registry=house.registry,
         settings=_kopf_settings(clusterwide=not settings.namespaces),
         standalone=True,
+        # It would ask the system who it is, which an image without an entry for its user cannot tell.
+        identity=Identity(settings.identity),
         clusterwide=not settings.namespaces,
         namespaces=list(settings.namespaces),
         insights=insights,

@@ -54,6 +54,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="only engines of these namespaces may be used from others; repeatable",
     )
+    run.add_argument(
+        "--allowed-engine-url",
+        dest="allowed_engine_urls",
+        action="append",
+        metavar="PATTERN",
+        help="engines may only be there, as in https://*.example.com:9070; repeatable",
+    )
     run.add_argument("--metrics-port", metavar="PORT", help="port of /metrics (9090; 0: none)")
     run.add_argument("--health-port", metavar="PORT", help="port of /healthz and /readyz (8081; 0: none)")
     run.add_argument("--bind-address", metavar="ADDRESS", help="address of metrics and health (0.0.0.0)")
@@ -126,7 +133,11 @@ def _complaint(problem: ErrorDetails, chosen: dict[str, Any]) -> str:
 
     field = str(problem["loc"][0]) if problem["loc"] else "options"
     if field in chosen:
-        singular = {"namespaces": "namespace", "trusted_engine_namespaces": "trusted-engine-namespace"}
+        singular = {
+            "namespaces": "namespace",
+            "trusted_engine_namespaces": "trusted-engine-namespace",
+            "allowed_engine_urls": "allowed-engine-url",
+        }
         name = "--" + singular.get(field, field).replace("_", "-")
     else:
         name = ENV_PREFIX + field.upper()

@@ -16,6 +16,8 @@ from uuid import uuid4
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from invocation_operator.plan.urls import UrlPattern
+
 ENV_PREFIX = "INVOCATION_OPERATOR_"
 
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -72,6 +74,13 @@ def _be_a_label(name: str) -> str:
     return name
 
 
+def _be_a_pattern(text: str) -> str:
+    UrlPattern.parse(text)
+    return text
+
+
+Pattern = Annotated[str, AfterValidator(_be_a_pattern)]
+Patterns = Annotated[tuple[Pattern, ...], NoDecode, BeforeValidator(_separate), AfterValidator(_name_something)]
 Namespace = Annotated[str, AfterValidator(_be_a_label)]
 Namespaces = Annotated[tuple[Namespace, ...], NoDecode, BeforeValidator(_separate), AfterValidator(_name_something)]
 
@@ -93,6 +102,8 @@ class Settings(BaseSettings):
     """DNS domain of the Kubernetes cluster."""
     trusted_engine_namespaces: Namespaces = ()
     """Namespaces whose RestateEngines may be used from other namespaces; none: all."""
+    allowed_engine_urls: Patterns = ()
+    """What the URLs of engines may be; none: any. ``*`` stands for a part of a host, or for any port."""
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9090
     """Port of /metrics; 0 switches it off."""
     health_port: Annotated[int, Field(ge=0, le=65535)] = 8081

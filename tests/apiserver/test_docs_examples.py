@@ -22,8 +22,9 @@ PATHS = {
 
 
 def fenced(page: Path) -> list[str]:
-    """The page's YAML blocks."""
-    return re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    """The page's manifests; values of the chart are tried with it, and other operators' kinds are not served here."""
+    found = re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    return [text for text in found if not text.startswith(("# values.yaml\n", "apiVersion: restate.dev/"))]
 
 
 def blocks() -> list[Any]:

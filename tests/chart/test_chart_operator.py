@@ -1,21 +1,32 @@
-"""The operator as the chart runs it: with its options and exactly its service account's rights, watched by an audit."""
+"""Releases that run: Pods with exactly the chart's service account, user, mounts, probes and options, from installation
+to uninstallation, watched by the API server's audit.
+"""
 
 import json
-from collections.abc import Iterator, Mapping
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from e2e.rig import Child, ControlPlane, Engine, operator_process
-from e2e.rig.helm import Helm
+from e2e.rig import ControlPlane, Engine, nodeagent
+from e2e.rig.helm import CHART, Helm
+from e2e.rig.nodeagent import NodeAgent
 from e2e.rig.process import free_ports
 from e2e.rig.wire import NOBODY_THERE, exchange
 from invocation_operator.settings import Settings
 
 RELEASE, FULLNAME = "op", "op-restate-invocation-operator"
 SERVED = "shop"
+PATIENCE = 90.0
+ROOT = "/apis/ops.restate.dev/v1alpha1"
+WAIT = ("--wait", "--timeout", "100s")
 
 AUDIT = {
     "apiVersion": "audit.k8s.io/v1",
@@ -23,11 +34,18 @@ AUDIT = {
     "omitStages": ["RequestReceived"],
     "rules": [{"level": "Metadata", "userGroups": ["system:serviceaccounts"]}, {"level": "None"}],
 }
+ON_ONE_MACHINE = [
+    {"name": "INVOCATION_OPERATOR_BIND_ADDRESS", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
+]
+"""Pods here share a network and have loopback addresses of their own."""
+
+Object = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Audited:
     cluster: ControlPlane
+    node: NodeAgent
     log: Path
 
     def refused(self, user: str) -> set[str]:
@@ -39,120 +57,208 @@ class Audited:
             if entry["user"]["username"] == user and entry.get("responseStatus", {}).get("code") == 403
         }
 
+    def pods(self, namespace: str) -> list[Object]:
+        items: list[Object] = self.cluster.get("pods", "-n", namespace)["items"]
+        return [pod for pod in items if "deletionTimestamp" not in pod["metadata"]]
+
+    def phase(self, name: str) -> str:
+        reply = self.cluster.request("GET", f"{ROOT}/namespaces/{SERVED}/invocationactions/{name}")
+        return str(reply.json().get("status", {}).get("phase", "")) if reply.status == 200 else ""
+
+    def logs(self, namespace: str) -> str:
+        return "\n".join(self.node.log(pod["metadata"]["name"])[-3000:] for pod in self.pods(namespace))
+
 
 @pytest.fixture(scope="module")
 def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Audited]:
+    if reason := nodeagent.missing():
+        pytest.skip(f"Pods cannot be run here: {reason}")
     work = tmp_path_factory.mktemp("audited")
     policy, log = work / "policy.json", work / "audit.log"
     policy.write_text(json.dumps(AUDIT))
     arguments = [f"--audit-policy-file={policy}", f"--audit-log-path={log}"]
     with ControlPlane(work=work, apiserver_args=arguments) as running:
         running.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SERVED}})
-        yield Audited(running, log)
+        with NodeAgent(running, {"restate-invocation-operator:": nodeagent.OPERATOR}, work / "node") as node:
+            yield Audited(running, node, log)
+        assert node.troubles == []
 
 
-def options(cluster: ControlPlane, namespace: str) -> dict[str, str]:
-    """The environment that the kubelet would give the container."""
-    deployment = cluster.get("-n", namespace, f"deployment/{FULLNAME}")
-    (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    downward = {"metadata.namespace": namespace}
-    return {
-        entry["name"]: entry["value"] if "value" in entry else downward[entry["valueFrom"]["fieldRef"]["fieldPath"]]
-        for entry in container["env"]
-    }
+def until(condition: Callable[[], Any], told: Callable[[], str]) -> Any:
+    deadline = time.monotonic() + PATIENCE
+    while not (found := condition()):
+        assert time.monotonic() < deadline, told()
+        time.sleep(0.1)
+    return found
 
 
-def answers(port: int, path: str) -> bool:
+def answer(address: str, port: int, path: str) -> str:
     try:
-        return exchange("GET", f"http://127.0.0.1:{port}{path}", timeout=2).status == 200
+        reply = exchange("GET", f"http://{address}:{port}{path}", timeout=5)
     except NOBODY_THERE:
-        return False
+        return ""
+    return reply.body.decode() if reply.status == 200 else ""
 
 
-def objects(engine: Engine, own: str, invocation: str) -> list[dict[str, Any]]:
-    """An engine beside the operator, with a credential, that one namespace may use; two actions in that namespace."""
-    version = "ops.restate.dev/v1alpha1"
-    credential = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": "engine", "namespace": own, "labels": {"ops.restate.dev/engine-credential": "true"}},
-        "stringData": {"token": "not-looked-at"},
+def action(name: str, spec: Object) -> Object:
+    metadata = {"name": name, "namespace": SERVED}
+    return {"apiVersion": "ops.restate.dev/v1alpha1", "kind": "InvocationAction", "metadata": metadata, "spec": spec}
+
+
+def engine_spec(engine: Engine) -> Object:
+    """One with a credential, that one namespace may use."""
+    selector = {"matchLabels": {"kubernetes.io/metadata.name": SERVED}}
+    return {
+        "url": engine.admin_url,
+        "auth": {"bearerTokenSecret": {"name": "engine", "key": "token"}},
+        "allowedNamespaces": {"from": "Selector", "selector": selector},
     }
-    default = {
-        "apiVersion": version,
-        "kind": "RestateEngine",
-        "metadata": {"name": "default", "namespace": own},
-        "spec": {
-            "url": engine.admin_url,
-            "auth": {"bearerTokenSecret": {"name": "engine", "key": "token"}},
-            "allowedNamespaces": {
-                "from": "Selector",
-                "selector": {"matchLabels": {"kubernetes.io/metadata.name": SERVED}},
-            },
-        },
-    }
-    actions = [
-        {
-            "apiVersion": version,
-            "kind": "InvocationAction",
-            "metadata": {"name": f"{own}-{mode.lower()}", "namespace": SERVED},
-            "spec": {"action": "Cancel", "mode": mode, "target": {"ids": [invocation]}},
-        }
-        for mode in ("DryRun", "Execute")
-    ]
-    return [credential, default, *actions]
 
 
-@pytest.mark.skipif(not operator_process.available(), reason="this checkout has no operator yet")
-@pytest.mark.parametrize(
-    ("own", "values"),
-    [
-        pytest.param("wide-system", {}, id="cluster"),
-        pytest.param(
-            "narrow-system",
-            {"scope": "namespaces", "watchNamespaces": [SERVED]},
-            id="namespaces",
-        ),
-    ],
-)
-def test_operator_works_with_exactly_the_charts_rights(
-    own: str, values: Mapping[str, Any], audited: Audited, engine: Engine, helm_binary: Path, tmp_path: Path
+def credential(namespace: str) -> Object:
+    metadata = {"name": "engine", "namespace": namespace, "labels": {"ops.restate.dev/engine-credential": "true"}}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"token": "not-looked-at"}}
+
+
+def older_chart(into: Path) -> Path:
+    """The chart of an earlier version, whose CRDs know no field for reasons yet and have no short names."""
+    shutil.copytree(CHART, into)
+    for file in (into / "files" / "crds").glob("*.yaml"):
+        crd = yaml.safe_load(file.read_text())
+        crd["spec"]["names"]["shortNames"] = []
+        file.write_text(yaml.safe_dump(crd))
+    return into
+
+
+def identity(pid: int) -> tuple[set[str], set[str]]:
+    """User ids and effective capabilities of a process."""
+    fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return set(fields["Uid"].split()), {fields["CapEff"].strip(), fields["CapBnd"].strip()}
+
+
+def test_release_runs_from_install_over_upgrade_and_rollback_to_uninstall(
+    audited: Audited, engine: Engine, helm_binary: Path, tmp_path: Path
 ) -> None:
-    cluster = audited.cluster
+    cluster, own = audited.cluster, "wide-system"
+    helm = Helm(tmp_path / "helm", cluster.kubeconfig)
+    restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": own, "labels": restricted}})
+    cluster.apply(credential(own))
+    metrics, health = free_ports(2)
+    values = {
+        "ports": {"metrics": metrics, "health": health},
+        "extraEnv": ON_ONE_MACHINE,
+        "defaultEngine": engine_spec(engine),
+        "allowedEngineUrls": ["http://127.0.0.1:*"],
+    }
+
+    # Install an earlier version, and wait as its users would.
+    chart = older_chart(tmp_path / "older")
+    helm.run("install", RELEASE, chart, "--namespace", own, *WAIT, values=values)
+    (pod,) = audited.pods(own)
+    name = pod["metadata"]["name"]
+    address, process = audited.node.address(name), audited.node.process(name)
+    assert answer(address, health, "/healthz")
+    assert answer(address, health, "/readyz")
+    until(lambda: "invocation_operator_leader 1.0" in answer(address, metrics, "/metrics"), lambda: audited.logs(own))
+    users, capabilities = identity(process.pid)
+    if os.geteuid() == 0:
+        assert users == {"65532"}
+        assert capabilities == {"0" * 16}
+    environment = Path(f"/proc/{process.pid}/environ").read_text()
+    assert "KUBECONFIG" not in environment, "it logs in by its token"
+    (first_engine,) = cluster.get("restateengines", "-n", own)["items"]
+    assert first_engine["metadata"]["name"] == "default"
+
+    # It works, by its token alone: reads a credential, a namespace's labels, and an engine beside it.
+    ids = {"ids": [engine.send("LabSvc", "sleep_long", 3600)]}
+    cluster.apply([action("look", {"action": "Cancel", "mode": "DryRun", "target": ids})])
+    until(lambda: audited.phase("look") == "Planned", lambda: audited.logs(own))
+    cluster.apply([action("done", {"action": "Cancel", "target": ids})])
+    until(lambda: audited.phase("done") == "Succeeded", lambda: audited.logs(own))
+    until(lambda: cluster.get("events", "-n", SERVED)["items"], lambda: "no Events")
+
+    # Upgrade in mid-run: the next Pod stands by, the old one hands over, nothing is asked twice.
+    many = [engine.send("LabSvc", "echo", "x") for _ in range(40)]
+    for id_ in many:
+        engine.wait_status(id_, "completed", timeout=60)
+    slow = {"action": "RestartAsNew", "target": {"ids": many}, "limits": {"operationsPerSecond": 2}}
+    cluster.apply([action("slow", slow)])
+    until(lambda: audited.phase("slow") == "Running", lambda: audited.logs(own))
+    helm.upgrade(RELEASE, own, {**values, "logging": {"level": "debug"}}, *WAIT)
+    until(lambda: [p["metadata"]["name"] for p in audited.pods(own)] != [name], lambda: "the old Pod is still there")
+    until(lambda: audited.phase("slow") == "Succeeded", lambda: audited.logs(own))
+    listed = ", ".join(f"'{id_}'" for id_ in many)
+    rows = engine.sql(f"select restarted_from from sys_invocation where restarted_from in ({listed})")
+    assert sorted(row["restarted_from"] for row in rows) == sorted(many)
+    assert "run handed over" in audited.node.log(name)
+    assert [audited.phase(n) for n in ("look", "done")] == ["Planned", "Succeeded"], "objects of the earlier version"
+    (same_engine,) = cluster.get("reng", "-n", own)["items"]
+    assert same_engine["metadata"]["uid"] == first_engine["metadata"]["uid"]
+
+    # Back to the earlier version, and on, with the same engine.
+    helm.run("rollback", RELEASE, "1", "--namespace", own, *WAIT)
+    (pod,) = until(lambda: [p for p in audited.pods(own) if ready(p)], lambda: audited.logs(own))
+    another = {"ids": [engine.send("LabSvc", "sleep_long", 3600)]}
+    cluster.apply([action("again", {"action": "Cancel", "target": another})])
+    until(lambda: audited.phase("again") == "Succeeded", lambda: audited.logs(own))
+
+    # Looked at now: while the Pod ends its roles may be gone already.
+    assert audited.refused(f"system:serviceaccount:{own}:{FULLNAME}") == set()
+
+    # Uninstall with live objects, then delete the CRDs: neither hangs.
+    helm.run("uninstall", RELEASE, "--namespace", own, *WAIT)
+    until(lambda: not audited.pods(own), lambda: "the Pod is still there")
+    assert cluster.get("invocationactions", "-n", SERVED)["items"]
+    cluster.kubectl("delete", "crd", "--all", "--wait", "--timeout=60s")
+
+
+def test_release_of_two_namespaces_runs_with_two_pods_and_takes_over(
+    audited: Audited, engine: Engine, helm_binary: Path, tmp_path: Path
+) -> None:
+    """By Roles alone, and with a Pod that stands by."""
+    cluster, own = audited.cluster, "narrow-system"
     helm = Helm(tmp_path / "helm", cluster.kubeconfig)
     metrics, health = free_ports(2)
-    helm.install(RELEASE, own, {**values, "ports": {"metrics": metrics, "health": health}}, "--create-namespace")
-    try:
-        environment = options(cluster, own) | {"INVOCATION_OPERATOR_BIND_ADDRESS": "127.0.0.1"}
-        account = cluster.service_account(own, FULLNAME)
-        operator = operator_process.start(account, log=tmp_path / "operator.log", env=environment)
-        try:
-            exercise(
-                operator, cluster, objects(engine, own, engine.send("LabSvc", "sleep_long", 3600)), metrics, health
-            )
-        finally:
-            code = operator.stop(grace=15)
-        assert code == 0
-        assert audited.refused(f"system:serviceaccount:{own}:{FULLNAME}") == set()
-    finally:
-        helm.run("uninstall", RELEASE, "--namespace", own, "--wait", "--timeout", "60s")
-        cluster.kubectl("delete", "crd", "--all", "--wait", "--timeout=60s")
+    values = {
+        "scope": "namespaces",
+        "watchNamespaces": [SERVED],
+        "replicas": 2,
+        "ports": {"metrics": metrics, "health": health},
+        "extraEnv": ON_ONE_MACHINE,
+        "crds": {"keep": False},
+    }
+    helm.install(RELEASE, own, values, "--create-namespace", *WAIT)
+    addresses = {pod["metadata"]["name"]: pod["status"]["podIP"] for pod in audited.pods(own)}
+    assert len(addresses) == 2
+
+    def leaders() -> list[str]:
+        shown = {name: answer(address, metrics, "/metrics") for name, address in addresses.items()}
+        return [name for name, text in shown.items() if "invocation_operator_leader 1.0" in text]
+
+    until(lambda: len(leaders()) == 1, lambda: audited.logs(own))
+    engine_here = {"apiVersion": "ops.restate.dev/v1alpha1", "kind": "RestateEngine", "spec": engine_spec(engine)}
+    cluster.apply([credential(own), {**engine_here, "metadata": {"name": "default", "namespace": own}}])
+    (before,) = leaders()
+    audited.node.process(before).kill()
+    until(lambda: leaders() not in ([], [before]), lambda: audited.logs(own))
+    ids = {"ids": [engine.send("LabSvc", "sleep_long", 3600)]}
+    cluster.apply([action("narrow", {"action": "Cancel", "target": ids})])
+    until(lambda: audited.phase("narrow") == "Succeeded", lambda: audited.logs(own))
+    # The killed container is started again, and stands by.
+    until(lambda: all(ready(pod) for pod in audited.pods(own)), lambda: audited.logs(own))
+    assert {pod["status"]["containerStatuses"][0]["restartCount"] for pod in audited.pods(own)} == {0, 1}
+
+    assert audited.refused(f"system:serviceaccount:{own}:{FULLNAME}") == set()
+
+    # With `crds.keep` off everything goes, live objects included.
+    helm.run("uninstall", RELEASE, "--namespace", own, *WAIT)
+    assert not re.search(r"ops\.restate\.dev", cluster.kubectl("get", "crd", "-o", "name").stdout)
 
 
-def exercise(operator: Child, cluster: ControlPlane, made: list[dict[str, Any]], metrics: int, health: int) -> None:
-    operator.wait_until(lambda: answers(health, "/readyz"), 30)
-    assert answers(health, "/healthz")
-    assert answers(metrics, "/metrics")
-    cluster.apply(made)
-    for mode, phase in (("dryrun", "Planned"), ("execute", "Succeeded")):
-        name = f"{made[0]['metadata']['namespace']}-{mode}"
-        operator.wait_until(lambda name=name, phase=phase: phase_of(cluster, name) == phase, 15)  # type: ignore[misc]
-    operator.wait_until(lambda: bool(cluster.get("events", "-n", SERVED)["items"]), 10)
-
-
-def phase_of(cluster: ControlPlane, name: str) -> str:
-    phase: str = cluster.get("iact", name, "-n", SERVED)["status"].get("phase", "")
-    return phase
+def ready(pod: Object) -> bool:
+    conditions = pod.get("status", {}).get("conditions", ())
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
 def test_operator_knows_every_option_that_the_chart_sets(helm: Helm, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,6 +267,7 @@ def test_operator_knows_every_option_that_the_chart_sets(helm: Helm, monkeypatch
         "watchNamespaces": ["shop", "123"],
         "trustedEngineNamespaces": ["platform"],
         "logging": {"format": "console", "level": "warning"},
+        "allowedEngineUrls": ["http://*.svc.cluster.local:9070", "https://engine.example"],
         "crds": {"enabled": False},
     }
     (deployment,) = (obj for obj in helm.template(values) if obj["kind"] == "Deployment")
@@ -172,5 +279,6 @@ def test_operator_knows_every_option_that_the_chart_sets(helm: Helm, monkeypatch
     settings = Settings()
     assert settings.namespaces == ("shop", "123")
     assert settings.trusted_engine_namespaces == ("platform",)
+    assert settings.allowed_engine_urls == ("http://*.svc.cluster.local:9070", "https://engine.example")
     assert settings.operator_namespace == "op-system"
     assert (settings.log_format, settings.log_level) == ("console", "warning")

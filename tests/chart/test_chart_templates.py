@@ -26,6 +26,15 @@ EVERYTHING = {
     "affinity": {"nodeAffinity": {}},
     "resources": {"limits": {"cpu": 1}},
     "fullnameOverride": "operator",
+    "replicas": 3,
+    "metrics": {"serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}}},
+    "networkPolicy": {"enabled": True, "apiServer": {"to": [{"ipBlock": {"cidr": "10.0.0.1/32"}}]}},
+    "priorityClassName": "system-cluster-critical",
+    "extraEnv": [{"name": "INVOCATION_OPERATOR_CALL_TIMEOUT_SECONDS", "value": "5"}],
+    "extraVolumes": [{"name": "more", "emptyDir": {}}],
+    "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
+    "defaultEngine": {"service": {"name": "restate"}},
+    "allowedEngineUrls": ["http://*.svc.cluster.local:9070"],
 }
 TABLE = [
     pytest.param({}, id="defaults"),
@@ -101,7 +110,8 @@ def test_chart_crds_rendered_differ_only_in_labels_and_keep(helm: Helm, keep: bo
 
 def test_chart_crds_disabled_are_left_out(helm: Helm) -> None:
     kinds = {obj["kind"] for obj in helm.template({"crds": {"enabled": False}})}
-    assert kinds == {"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "Deployment"}
+    assert "CustomResourceDefinition" not in kinds
+    assert kinds >= {"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "Deployment"}
 
 
 @pytest.mark.parametrize("values", TABLE)
@@ -219,3 +229,66 @@ def test_chart_two_releases_of_one_name_share_no_object(helm: Helm) -> None:
         }
         assert not keys & seen
         seen |= keys
+
+
+def test_chart_network_policy_names_every_way_that_the_operator_goes(helm: Helm) -> None:
+    peer = {"ipBlock": {"cidr": "10.0.0.1/32"}}
+    values = {"networkPolicy": {"enabled": True, "apiServer": {"to": [peer]}, "engines": {"ports": [9070, 19070]}}}
+    objects = helm.template(values)
+    policy = only(objects, "NetworkPolicy")["spec"]
+    assert policy["podSelector"] == only(objects, "Deployment")["spec"]["selector"]
+    ways = {tuple(port["port"] for port in rule["ports"]): rule.get("to") for rule in policy["egress"]}
+    assert ways == {(53, 53): None, (443, 6443): [peer], (9070, 19070): None}
+    assert policy["ingress"] == [{"ports": [{"port": "metrics", "protocol": "TCP"}]}]
+    assert not [obj for obj in helm.template() if obj["kind"] == "NetworkPolicy"]
+
+
+def test_chart_metrics_are_found_by_prometheus(helm: Helm) -> None:
+    values = {"metrics": {"serviceMonitor": {"enabled": True, "interval": "1m", "labels": {"release": "prometheus"}}}}
+    objects = helm.template(values)
+    service, monitor = only(objects, "Service"), only(objects, "ServiceMonitor")
+    pod = only(objects, "Deployment")["spec"]["template"]
+    assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    assert monitor["spec"]["endpoints"] == [{"port": "metrics", "interval": "1m"}]
+    assert [port["name"] for port in service["spec"]["ports"]] == ["metrics"]
+    assert not [obj for obj in helm.template() if obj["kind"] == "ServiceMonitor"]
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_chart_disruption_budget_never_keeps_a_node_from_being_drained(helm: Helm, replicas: int) -> None:
+    objects = helm.template({"replicas": replicas})
+    budget = only(objects, "PodDisruptionBudget")["spec"]
+    assert budget == {"maxUnavailable": 1, "selector": only(objects, "Deployment")["spec"]["selector"]}
+
+
+def test_chart_pod_takes_what_is_added_to_it(helm: Helm) -> None:
+    pod = only(helm.template(EVERYTHING), "Deployment")["spec"]["template"]["spec"]
+    assert pod["priorityClassName"] == "system-cluster-critical"
+    assert EVERYTHING["extraEnv"][0] in pod["containers"][0]["env"]
+    assert EVERYTHING["extraVolumes"][0] in pod["volumes"]
+    assert EVERYTHING["extraVolumeMounts"][0] in pod["containers"][0]["volumeMounts"]
+
+
+@pytest.mark.parametrize("selector", [None, {"matchLabels": {"team": "a"}}])
+def test_chart_pods_are_spread_by_their_own_labels_unless_others_are_named(helm: Helm, selector: Any) -> None:
+    spread = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
+    given = {**spread, "labelSelector": selector} if selector else spread
+    deployment = only(helm.template({"topologySpreadConstraints": [given]}), "Deployment")["spec"]
+    (found,) = deployment["template"]["spec"]["topologySpreadConstraints"]
+    assert found == {**spread, "labelSelector": selector or deployment["selector"]}
+    (default,) = only(helm.template(), "Deployment")["spec"]["template"]["spec"]["topologySpreadConstraints"]
+    assert default["whenUnsatisfiable"] == "ScheduleAnyway"
+
+
+@pytest.mark.parametrize("served", [False, True])
+def test_chart_default_engine_comes_last_where_its_kind_is_not_served_yet(helm: Helm, served: bool) -> None:
+    spec = {"service": {"name": "restate"}, "allowedNamespaces": {"from": "All"}}
+    options = ("--api-versions", "ops.restate.dev/v1alpha1") if served else ()
+    engine = only(helm.template({"defaultEngine": spec}, *options), "RestateEngine")
+    assert (engine["metadata"]["name"], engine["spec"]) == ("default", spec)
+    annotations = engine["metadata"].get("annotations", {})
+    assert annotations["helm.sh/resource-policy"] == "keep", "a rollback to the first revision would delete it"
+    assert ("helm.sh/hook" in annotations) is not served
+    assert served or annotations["meta.helm.sh/release-name"] == "op"

@@ -1,6 +1,7 @@
 """Values that are wrong are refused, in words that name them; values that are right are documented."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -8,11 +9,15 @@ import pytest
 import yaml
 
 from e2e.rig.helm import CHART, Helm, HelmError
+from e2e.rig.toolchain import ROOT
 
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 
-OPEN = {"resources", "affinity", "podLabels", "podAnnotations", "nodeSelector", "serviceAccount.annotations"}
+OPEN = {
+    *("resources", "affinity", "podLabels", "podAnnotations", "nodeSelector", "serviceAccount.annotations"),
+    *("defaultEngine", "metrics.serviceMonitor.labels"),
+}
 """Objects whose keys are Kubernetes' or the user's, documented as a whole."""
 
 
@@ -41,6 +46,14 @@ def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
         pytest.param({"watchNamespaces": ["shop"]}, "scope=namespaces", id="namespaces that would mean nothing"),
         pytest.param({"ports": {"health": 80}}, "/ports/health", id="privileged port"),
         pytest.param({"ports": {"health": 9090}}, "must differ", id="one port for two"),
+        pytest.param(
+            {"metrics": {"serviceMonitor": {"enabled": True}, "service": {"enabled": False}}},
+            "needs metrics.service.enabled",
+            id="monitor without a service",
+        ),
+        pytest.param({"allowedEngineUrls": ["engine.example"]}, "/allowedEngineUrls/0", id="URL without a scheme"),
+        pytest.param({"extraEnv": [{"name": "A", "vlaue": "b"}]}, "vlaue", id="typo in a variable"),
+        pytest.param({"networkPolicy": {"engines": {"ports": []}}}, "/networkPolicy/engines/ports", id="no way out"),
         pytest.param({"logging": {"level": "trace"}}, "/logging/level", id="unknown level"),
         pytest.param({"image": {"digest": "sha256:12"}}, "/image/digest", id="half a digest"),
         pytest.param({"serviceAccount": {"create": False}}, "serviceAccount.name", id="account without a name"),
@@ -93,3 +106,11 @@ def test_values_are_documented_with_their_defaults() -> None:
             value = value[key]
         expected[path] = value
     assert rows == expected
+
+
+def test_values_that_the_documentation_shows_are_taken(helm: Helm) -> None:
+    page = (ROOT / "docs" / "how-to" / "install.md").read_text()
+    shown = re.findall(r"^```yaml\n# values.yaml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    assert len(shown) >= 3
+    for text in shown:
+        assert helm.template(yaml.safe_load(text)), text

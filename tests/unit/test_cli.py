@@ -97,7 +97,11 @@ def test_cli_help_names_every_option_of_the_settings(capsys: pytest.CaptureFixtu
 
     code, out, _ = run(capsys, "run", "--help")
     assert code == 0
-    singular = {"namespaces": "namespace", "trusted_engine_namespaces": "trusted-engine-namespace"}
+    singular = {
+        "namespaces": "namespace",
+        "trusted_engine_namespaces": "trusted-engine-namespace",
+        "allowed_engine_urls": "allowed-engine-url",
+    }
     for field in set(Settings.model_fields) - {"identity"}:
         assert "--" + singular.get(field, field).replace("_", "-") in out
 

@@ -60,6 +60,9 @@ would be given rights to everything instead.
 {{- if and (not .Values.leaderElection.enabled) (gt (int .Values.replicas) 1) }}
 {{- fail "replicas: more than one need leaderElection.enabled" }}
 {{- end }}
+{{- if and .Values.metrics.serviceMonitor.enabled (not .Values.metrics.service.enabled) }}
+{{- fail "metrics.serviceMonitor: needs metrics.service.enabled" }}
+{{- end }}
 {{- if eq (int .Values.ports.metrics) (int .Values.ports.health) }}
 {{- fail "ports: metrics and health must differ" }}
 {{- end }}
@@ -67,7 +70,8 @@ would be given rights to everything instead.
 
 {{/*
 Rights in each namespace that is served: read the specifications, write their statuses, delete what a TTL of its own
-ends, put a finalizer on a policy that restores, tell what happened, and keep previews that are too large for a status in ConfigMaps that belong to their action.
+ends, put a finalizer on a policy that restores, tell what happened, and keep previews that are too large for a status in
+ConfigMaps that belong to their action. A new kind is added here, and in a row of the README's table.
 */}}
 {{- define "operator.rules.actions" -}}
 - apiGroups: [ops.restate.dev]
@@ -105,4 +109,43 @@ subjects:
 - kind: ServiceAccount
   name: {{ include "operator.serviceAccountName" . }}
   namespace: {{ .Release.Namespace }}
+{{- end }}
+
+{{/* Options that say which release it is. */}}
+{{- define "operator.env" -}}
+{{- if eq .Values.scope "namespaces" }}
+- name: INVOCATION_OPERATOR_NAMESPACES
+  value: {{ .Values.watchNamespaces | uniq | toJson | quote }}
+{{- end }}
+- name: INVOCATION_OPERATOR_OPERATOR_NAMESPACE
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.namespace
+- name: INVOCATION_OPERATOR_LOG_FORMAT
+  value: {{ .Values.logging.format | quote }}
+- name: INVOCATION_OPERATOR_LOG_LEVEL
+  value: {{ .Values.logging.level | quote }}
+{{- if .Values.leaderElection.enabled }}
+- name: INVOCATION_OPERATOR_LEADER_ELECT
+  value: "true"
+- name: INVOCATION_OPERATOR_LEASE_NAME
+  value: {{ include "operator.fullname" . }}
+- name: INVOCATION_OPERATOR_LEASE_SECONDS
+  value: {{ .Values.leaderElection.leaseSeconds | quote }}
+{{- end }}
+{{- end }}
+
+{{- define "operator.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{- define "operator.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
 {{- end }}

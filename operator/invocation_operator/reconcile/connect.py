@@ -5,7 +5,7 @@ that both show.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from urllib.parse import unquote, urlsplit
 
@@ -16,6 +16,7 @@ from invocation_operator.cluster.resources import CLOUD_ENVIRONMENTS
 from invocation_operator.cluster.secrets import SecretProblem, key_of, read_credential
 from invocation_operator.engine.client import Connection
 from invocation_operator.plan.selector import selects
+from invocation_operator.plan.urls import UrlPattern
 from invocation_operator.reconcile.waiting import Waiting, forbidden
 
 ADMIN_PORT = 9070
@@ -65,16 +66,35 @@ def address_of(url: str, cluster_domain: str) -> str:
     return f"{host}:{port}{_API_VERSION.sub('', f'/{path}').rstrip('/')}"
 
 
-async def connection_of(client: KubeClient, namespace: str, spec: EngineSpec, *, cluster_domain: str) -> Connection:
-    """Return the connection that ``spec`` describes. Raises ``Waiting``, and the errors of ``cluster.errors``."""
+async def connection_of(
+    client: KubeClient,
+    namespace: str,
+    spec: EngineSpec,
+    *,
+    cluster_domain: str,
+    allowed_urls: Sequence[UrlPattern] = (),
+) -> Connection:
+    """Return the connection that ``spec`` describes, to one of ``allowed_urls`` unless that is empty.
+
+    Raises ``Waiting``, and the errors of ``cluster.errors``.
+    """
     try:
-        return await _connection(client, namespace, spec, cluster_domain)
+        return await _connection(client, namespace, spec, cluster_domain, allowed_urls)
     except Forbidden as error:
         raise forbidden(error) from error
 
 
-async def _connection(client: KubeClient, namespace: str, spec: EngineSpec, cluster_domain: str) -> Connection:
+async def _connection(
+    client: KubeClient, namespace: str, spec: EngineSpec, cluster_domain: str, allowed_urls: Sequence[UrlPattern]
+) -> Connection:
     url = await url_of(client, namespace, spec, cluster_domain)
+    if allowed_urls and not any(pattern.admits(url) for pattern in allowed_urls):
+        raise Waiting(
+            "UrlNotAllowed",
+            f"the operator does not let engines be at {url} (allowedEngineUrls of its chart); name another one, or ask "
+            "whoever runs it.",
+            stalled=True,
+        )
     token_ref = spec.auth.bearer_token_secret if spec.auth else None
     if token_ref is not None and not _token_may_travel(url, cluster_domain):
         raise Waiting(

@@ -26,6 +26,7 @@ from invocation_operator.engine.transport import Transport
 from invocation_operator.engine.version import Support, supported
 from invocation_operator.observe import metrics
 from invocation_operator.plan.holds import Holds
+from invocation_operator.plan.urls import UrlPattern
 from invocation_operator.reconcile.budget import Budget
 from invocation_operator.reconcile.connect import address_of, connection_of, may_refer, static_url, url_of
 from invocation_operator.reconcile.station import Key, Located, Probe, Resolved, Station
@@ -63,6 +64,7 @@ class Engines:
         clock: Callable[[], float],
         engine_client: Callable[..., EngineClient] = EngineClient,
         may_write: Callable[[], bool] = lambda: True,
+        allowed_urls: Sequence[UrlPattern] = (),
     ) -> None:
         self._client = client
         self._engine_client = engine_client
@@ -73,6 +75,7 @@ class Engines:
         self._batch_endpoints = batch_endpoints
         self._clock = clock
         self._may_write = may_write
+        self._allowed_urls = tuple(allowed_urls)
         self._specs: dict[Key, EngineSpec] = {}
         self._uids: dict[Key, str] = {}
         self._versions: dict[Key, int] = {}
@@ -372,7 +375,9 @@ class Engines:
 
     async def _connected(self, key: Key, spec: EngineSpec) -> Station:
         """Return the station of a RestateEngine with the credentials as they are now. Raises ``Waiting``."""
-        connection = await connection_of(self._client, key[0], spec, cluster_domain=self._cluster_domain)
+        connection = await connection_of(
+            self._client, key[0], spec, cluster_domain=self._cluster_domain, allowed_urls=self._allowed_urls
+        )
         address = address_of(connection.url, self._cluster_domain)
         self._lead(key, address)
         try:

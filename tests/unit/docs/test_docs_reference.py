@@ -18,7 +18,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *s
 NO_REASONS = {
     # Event types, kinds, condition types, header and option values, deletion policies.
     *("Normal", "Warning", "Event", "ConfigMap", "InvocationAction", "InvocationRecord", "RestateEngine", "Accept"),
-    "Lease",
+    *("Lease", "UrlPattern"),
     *(
         "BearerToken",
         "Background",

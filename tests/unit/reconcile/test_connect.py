@@ -7,6 +7,7 @@ import pytest
 from invocation_operator.api.v1alpha1.engine import EngineSpec
 from invocation_operator.cluster.client import KubeClient
 from invocation_operator.engine.client import Connection
+from invocation_operator.plan.urls import UrlPattern
 from invocation_operator.reconcile.connect import address_of, connection_of, may_refer, static_url, url_of
 from invocation_operator.reconcile.waiting import Waiting
 from tests.unit.reconcile.fake_kube import FakeKube
@@ -225,3 +226,21 @@ TEAM_A = {"from": "Selector", "selector": {"matchLabels": {"team": "a"}}}
 def test_may_refer(allowed: dict[str, Any] | None, namespace: str, labels: dict[str, str], may: bool) -> None:
     fields = {"allowedNamespaces": allowed} if allowed else {}
     assert may_refer(spec_of(url="http://r.example", **fields), "shop", namespace, labels) is may
+
+
+async def test_engine_where_the_operator_lets_none_be_is_not_connected_to_and_its_token_not_read() -> None:
+    kube = FakeKube()
+    kube.secret("shop", "token", token="s3cr3t")
+    spec = EngineSpec.model_validate({"url": "https://elsewhere.example", "auth": TOKEN})
+    allowed = [UrlPattern.parse("https://*.engines.example")]
+    with pytest.raises(Waiting) as caught:
+        await connection_of(
+            cast("KubeClient", kube), "shop", spec, cluster_domain="cluster.local", allowed_urls=allowed
+        )
+    assert (caught.value.reason, caught.value.stalled) == ("UrlNotAllowed", True)
+    assert not kube.asked
+    spec = EngineSpec.model_validate({"url": "https://a.engines.example"})
+    found = await connection_of(
+        cast("KubeClient", kube), "shop", spec, cluster_domain="cluster.local", allowed_urls=allowed
+    )
+    assert found.url == "https://a.engines.example"
