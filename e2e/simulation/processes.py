@@ -14,10 +14,9 @@ from typing import Any, Protocol
 from e2e.simulation.apiserver import Object, kinds
 from e2e.simulation.loop import OWNER
 from e2e.simulation.wires import Network, SimulatedEngineClient, SimulatedKube
-from invocation_operator.app import House, Shutdown, _hand_over, build
+from invocation_operator.app import House, Shutdown, _hand_over, _opened, build
 from invocation_operator.cluster.client import Resource
 from invocation_operator.cluster.errors import ClusterError
-from invocation_operator.reconcile.opening import Opening
 from invocation_operator.settings import Settings
 
 
@@ -105,8 +104,7 @@ class Process:
             engine_client=partial(SimulatedEngineClient, self.world, self),
         )
         try:
-            namespaces = settings.namespaces or (None,)
-            await Opening(kube, house.known, house.records, namespaces, settings.operator_namespace).run()
+            await _opened(settings, house, shutdown)
         except ClusterError:
             self._end()
             return

@@ -11,7 +11,7 @@ import pytest
 
 from e2e.simulation import search
 from e2e.simulation.scenarios import Event, Scenario, smallest
-from e2e.simulation.wires import CRASH_AFTER, CRASH_BEFORE, LATE, LOST_ANSWER
+from e2e.simulation.wires import LATE
 from invocation_operator.cluster.records import Hold, RecordStore
 from invocation_operator.plan.operation.base import Seen, Timing
 from invocation_operator.plan.operation.ending import Cancel
@@ -128,9 +128,9 @@ Plays = list[Callable[[], search.Outcome]]
 
 
 def faulty(action: str, **changes: Any) -> Callable[[], Plays]:
-    """A crash, a lost answer and a late call at every boundary of a small run."""
+    """A late call at every boundary of a small run, from about its plan on."""
     scenario = smallest(action, 2).but(epilogue=False, **changes)
-    kinds = (CRASH_BEFORE, CRASH_AFTER, LOST_ANSWER, LATE)
+    kinds = (LATE,)
     return lambda: [lambda f=f: search.play(0, scenario, f) for f in search.singles(scenario, kinds=kinds, first=60)]
 
 
