@@ -148,8 +148,8 @@ class RetentionReconciler:
         resolved = await self.engines.connect(located)
         if self.policies.lead(metadata["uid"], resolved.station.address):
             self.ring_others()
-        await self._custody(cell, obj, spec, resolved, memory)
         if not self.policies.sets_values(spec):
+            await self._custody(cell, obj, spec, resolved, memory)
             await self._say(cell, obj, {"engine": resolved.identity}, without_values(read_status(cell.obj or obj)))
             return
         if switches := self.engines.switches(resolved.station.address):
@@ -170,6 +170,8 @@ class RetentionReconciler:
             raise unreachable(resolved.station.address, error, redact=resolved.spec.redact_keys) from error
         await self._tell(cell, obj, spec, resolved, known, findings)
         memory.entries = findings.entries
+        # Last: what reads many invocations must not delay what keeps values in force.
+        await self._custody(cell, obj, spec, resolved, memory)
 
     async def _custody(self, cell: Cell, obj: Object, spec: RetentionSpec, resolved: Resolved, memory: _Memory) -> None:
         """Count what is held and what would be released, now and then: it reads many invocations."""
@@ -185,7 +187,10 @@ class RetentionReconciler:
             made = await holds(spec, name, resolved, moment)
             freed = await release(self.policies, cell.key, spec, resolved, moment)
         except errors.EngineError as error:
-            raise unreachable(resolved.station.address, error, redact=resolved.spec.redact_keys) from error
+            # A query that takes too long on a large engine is no reason not to keep values in force.
+            log.warning("what is held and would be released was not counted", error=error.message)
+            memory.counted, memory.counted_at = generation, now
+            return
         first = known.would_release is None and freed is not None
         memory.counted, memory.counted_at = generation, now
         current = cell.obj if cell.obj is not None and cell.obj["metadata"]["uid"] == obj["metadata"]["uid"] else obj
