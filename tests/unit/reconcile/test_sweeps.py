@@ -36,7 +36,6 @@ class Wires:
 
     name = "operator"
     dead = False
-    api_down = False
 
     def __init__(self) -> None:
         self.api = ApiServer(time.time)
@@ -59,6 +58,12 @@ class Wires:
 
     def latency(self) -> float:
         return 0.0
+
+    def cut_off(self, _: Any, side: str) -> bool:
+        return side == "engine" and self.engine.down
+
+    def under_way(self, _: int) -> None:
+        """Nobody counts it."""
 
     def crash(self, _: Any) -> None:
         raise AssertionError("no faults here")
