@@ -53,7 +53,8 @@ unit: $(STAMP) ## Tests that start no server
 
 .PHONY: test
 test: lint servers helm ## Everything: lint, then all tests against the real servers
-	pytest -n 2 --dist loadfile
+	@# Two processes, each in the order of the files: a session's operator would act upon what tests/apiserver makes.
+	pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: chaos
 chaos: servers ## Crashes at every write of every action, and at random instants (an hour; CHAOS_ROUNDS, CHAOS_SEED)
