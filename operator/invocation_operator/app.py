@@ -38,6 +38,7 @@ from invocation_operator.plan.urls import UrlPattern
 from invocation_operator.reconcile import parse
 from invocation_operator.reconcile.action import ActionReconciler
 from invocation_operator.reconcile.approval import Approvals
+from invocation_operator.reconcile.authors import Authors
 from invocation_operator.reconcile.duty import Duty
 from invocation_operator.reconcile.engine import EngineReconciler
 from invocation_operator.reconcile.engines import Engines
@@ -141,6 +142,7 @@ def build(
     lock = Lock(client, records, leases)
     gate = SchemaGate(client, clock)
     runner = Runner(client, known, events, clock, lambda: shutdown.asked, settings.call_timeout_seconds, leads)
+    authors = Authors(settings.requester_annotation_trusted)
     action_reconciler = ActionReconciler(
         client=client,
         engines=known,
@@ -150,7 +152,8 @@ def build(
         events=events,
         gate=gate,
         leases=leases,
-        approvals=Approvals(lock, events),
+        approvals=Approvals(lock, events, authors),
+        authors=authors,
     )
     resting = elector is not None
     action_bench = Workbench(
@@ -179,6 +182,7 @@ def build(
         events=events,
         gate=gate,
         leases=leases,
+        authors=authors,
         now=lambda: datetime.now(UTC),
         ended=retention_bench.ring_all,
     )

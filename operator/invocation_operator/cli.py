@@ -73,6 +73,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--call-timeout-seconds", metavar="SECONDS", help="longest call on one invocation (10)")
     run.add_argument("--batch-endpoints", metavar="true|false", help="use the engine's internal batch endpoints (true)")
     run.add_argument("--record-retention-days", metavar="DAYS", help="how long records are kept (400; 0: for ever)")
+    run.add_argument(
+        "--requester-annotation-trusted",
+        metavar="true|false",
+        help="admission policies vouch for who asked and who approved (false)",
+    )
     crds = commands.add_parser("crds", help="print, write or check the CRDs")
     where = crds.add_mutually_exclusive_group()
     where.add_argument("--write", type=Path, metavar="DIR", help="write them as files")

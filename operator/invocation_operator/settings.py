@@ -130,5 +130,7 @@ class Settings(BaseSettings):
     """Use the engine's internal batch endpoints where they are seen to answer as expected; else one call each."""
     record_retention_days: Annotated[float, Field(ge=0, le=36_500)] = 400.0
     """Days after which the record of a run that has ended is deleted, unless its action still exists; 0: never."""
+    requester_annotation_trusted: bool = False
+    """Admission policies vouch for the annotations that name who asked and who approved, as those of the chart do."""
     identity: Annotated[str, Field(min_length=1, max_length=128)] = Field(default_factory=_identity)
     """Name of this process in leases and Events; unique for each process."""

@@ -17,6 +17,7 @@ PATHS = {
     "InvocationAction": "/apis/ops.restate.dev/v1alpha1/namespaces/default/invocationactions",
     "RestateEngine": "/apis/ops.restate.dev/v1alpha1/namespaces/default/restateengines",
     "RetentionPolicy": "/apis/ops.restate.dev/v1alpha1/namespaces/default/retentionpolicies",
+    "Role": "/apis/rbac.authorization.k8s.io/v1/namespaces/default/roles",
     "Secret": "/api/v1/namespaces/default/secrets",
 }
 

@@ -177,6 +177,7 @@ def test_release_runs_from_install_over_upgrade_and_rollback_to_uninstall(
     cluster.apply([action("done", {"action": "Cancel", "target": ids})])
     until(lambda: audited.phase("done") == "Succeeded", lambda: audited.logs(own))
     until(lambda: cluster.get("events", "-n", SERVED)["items"], lambda: "no Events")
+    names_people(audited, own, {"ids": [engine.send("LabSvc", "sleep_long", 3600)]})
 
     # Upgrade in mid-run: the next Pod stands by, the old one hands over, nothing is asked twice.
     many = [engine.send("LabSvc", "echo", "x") for _ in range(40)]
@@ -254,6 +255,27 @@ def test_release_of_two_namespaces_runs_with_two_pods_and_takes_over(
     # With `crds.keep` off everything goes, live objects included.
     helm.run("uninstall", RELEASE, "--namespace", own, *WAIT)
     assert not re.search(r"ops\.restate\.dev", cluster.kubectl("get", "crd", "-o", "name").stdout)
+
+
+def names_people(audited: Audited, own: str, target: Object) -> None:
+    """Who asked and who approved is in the status and in the record, because the chart's policies vouch for it."""
+    cluster, name = audited.cluster, "two-people"
+    assert cluster.get("invocationaction", "done", "-n", SERVED)["status"]["requestedBy"] == "admin"
+    cluster.apply([action(name, {"action": "Cancel", "mode": "Approve", "target": target})])
+    until(lambda: audited.phase(name) == "AwaitingApproval", lambda: audited.logs(own))
+    status = cluster.get("invocationaction", name, "-n", SERVED)["status"]
+    assert status["requestedBy"] == "admin"
+    patch = json.dumps({"spec": {"approvedPlan": status["plan"]["hash"]}})
+    command = ("-n", SERVED, "patch", "invocationaction", name, "--type=merge", "-p", patch)
+    refused = cluster.kubectl(*command, check=False)
+    assert "admin asked for this, and a plan is approved by another user" in refused.stderr
+    second = cluster.credentials("second-pair-of-eyes", ["system:masters"])
+    cluster.kubectl(*command, kubeconfig=second)
+    until(lambda: audited.phase(name) == "Succeeded", lambda: audited.logs(own))
+    status = cluster.get("invocationaction", name, "-n", SERVED)["status"]
+    assert (status["requestedBy"], status["approval"]["by"]) == ("admin", "second-pair-of-eyes")
+    record = cluster.get("invocationrecord", status["record"], "-n", own)["spec"]
+    assert (record["requestedBy"], record["approval"]["by"]) == ("admin", "second-pair-of-eyes")
 
 
 def ready(pod: Object) -> bool:

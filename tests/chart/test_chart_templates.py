@@ -72,7 +72,7 @@ def test_chart_objects_say_whose_they_are(helm: Helm, values: Mapping[str, Any])
         labels = obj["metadata"]["labels"]
         assert labels["app.kubernetes.io/instance"] == "op"
         assert labels["app.kubernetes.io/managed-by"] == "Helm"
-        clusterwide = obj["kind"] in {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
+        clusterwide = obj["kind"] in {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", *POLICIES}
         assert ("namespace" in obj["metadata"]) is not clusterwide, obj["kind"]
 
 
@@ -109,9 +109,39 @@ def test_chart_crds_rendered_differ_only_in_labels_and_keep(helm: Helm, keep: bo
 
 
 def test_chart_crds_disabled_are_left_out(helm: Helm) -> None:
-    kinds = {obj["kind"] for obj in helm.template({"crds": {"enabled": False}})}
-    assert "CustomResourceDefinition" not in kinds
-    assert kinds >= {"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "Deployment"}
+    objects = helm.template({"crds": {"enabled": False}})
+    assert "CustomResourceDefinition" not in {obj["kind"] for obj in objects}
+    # The roles for people belong to the kinds.
+    assert not [obj for obj in objects if obj["metadata"]["name"].startswith("invocation-")]
+
+
+POLICIES = {f"{kind}AdmissionPolicy{part}" for kind in ("Mutating", "Validating") for part in ("", "Binding")}
+
+
+def test_chart_policies_hold_where_the_release_serves(helm: Helm) -> None:
+    wide, narrow = helm.template(), helm.template(SEVERAL)
+    assert {obj["kind"] for obj in wide} >= POLICIES
+    assert environment(wide)["INVOCATION_OPERATOR_REQUESTER_ANNOTATION_TRUSTED"] == "true"
+    where = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["shop", "123"]}
+    for objects, expected in ((wide, None), (narrow, {"namespaceSelector": {"matchExpressions": [where]}})):
+        bindings = [obj["spec"] for obj in objects if obj["kind"].endswith("PolicyBinding")]
+        assert {str(binding.get("matchResources")) for binding in bindings} == {str(expected)}
+        policies = {obj["metadata"]["name"] for obj in objects if obj["kind"].endswith("AdmissionPolicy")}
+        assert {binding["policyName"] for binding in bindings} == policies
+
+
+def test_chart_policies_are_optional_and_nobody_is_named_without_them(helm: Helm) -> None:
+    without = helm.template({"admissionPolicies": {"enabled": False}})
+    assert not POLICIES & {obj["kind"] for obj in without}
+    assert "INVOCATION_OPERATOR_REQUESTER_ANNOTATION_TRUSTED" not in environment(without)
+    unstamped = {obj["kind"] for obj in helm.template({"admissionPolicies": {"stampAuthors": "Never"}})}
+    assert POLICIES & unstamped == {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
+
+
+@pytest.mark.parametrize(("version", "stamped"), [("1.34.2", False), ("1.37.0", True), ("1.37.2-gke.100", True)])
+def test_chart_policies_stamp_where_the_cluster_can(helm: Helm, version: str, stamped: bool) -> None:
+    text = helm.run("template", "op", CHART, "--kube-version", version)
+    assert ("kind: MutatingAdmissionPolicy\n" in text) is stamped
 
 
 @pytest.mark.parametrize("values", TABLE)
@@ -174,6 +204,7 @@ def test_chart_options_by_default(helm: Helm) -> None:
         "INVOCATION_OPERATOR_LEASE_NAME": "op-restate-invocation-operator",
         "INVOCATION_OPERATOR_LEASE_SECONDS": "10",
         "INVOCATION_OPERATOR_SHUTDOWN_SECONDS": "20",
+        "INVOCATION_OPERATOR_REQUESTER_ANNOTATION_TRUSTED": "true",
         "INVOCATION_OPERATOR_RECORD_RETENTION_DAYS": "400",
     }
 

@@ -29,6 +29,7 @@ from invocation_operator.plan.refusal import Refusal
 from invocation_operator.plan.targets import DamagedSet
 from invocation_operator.reconcile import narrate, parse, reporting
 from invocation_operator.reconcile.approval import Approvals
+from invocation_operator.reconcile.authors import Authors
 from invocation_operator.reconcile.board import Board
 from invocation_operator.reconcile.cell import Cell
 from invocation_operator.reconcile.control import Stop
@@ -63,6 +64,7 @@ class ActionReconciler:
     gate: SchemaGate
     leases: Leases
     approvals: Approvals
+    authors: Authors
 
     async def reconcile(self, cell: Cell) -> Outcome:
         """Do what is left to do for the object in ``cell``."""
@@ -204,8 +206,12 @@ class ActionReconciler:
         if current is None or current.generation != subject.generation:
             # Deleted, suspended or changed while the plan was made.
             return Retry(0.0)
-        approval = narrate.of_this_run(current.status, current.run_id).approval
-        task = await self.lock.acquire(current.source, spec, resolved, planning, name, seen, approval)
+        status = narrate.of_this_run(current.status, current.run_id)
+        # Who asked for what was approved was written down with the approval.
+        asker = self.authors.requester(current.obj) if status.approval is None else status.requested_by
+        task = await self.lock.acquire(
+            current.source, spec, resolved, planning, name, seen, status.approval, requested_by=asker
+        )
         if task is None:
             # Somebody else was faster: it is their run, or it was ours before.
             return Retry(0.0)
@@ -312,7 +318,8 @@ class ActionReconciler:
     ) -> Outcome:
         turn = narrate.planned(plan.total)
         fields = {"engine": resolved.identity, "plan": plan, "start_time": now, "progress": None, "results": None}
-        return await self._conclude(board, subject, turn, **fields)
+        asker = self.authors.requester(subject.obj)
+        return await self._conclude(board, subject, turn, requested_by=asker, **fields)
 
     async def _finish_from(self, board: Board, subject: Subject, record: Record) -> Outcome:
         """The operator went away between the record's end and the object's: the record knows how it ended."""
@@ -326,6 +333,7 @@ class ActionReconciler:
             engine=record.spec.engine,
             plan=record.spec.plan.summary,
             approval=record.spec.approval,
+            requested_by=record.spec.requested_by,
             start_time=record.spec.start_time,
             progress=status.progress,
             rollout=status.rollout,

@@ -21,6 +21,7 @@ from invocation_operator.plan.approval import Step, bearable, expires, next_step
 from invocation_operator.plan.build import Plan
 from invocation_operator.plan.refusal import Refusal
 from invocation_operator.reconcile import narrate
+from invocation_operator.reconcile.authors import Authors
 from invocation_operator.reconcile.board import Board
 from invocation_operator.reconcile.lock import Lock, PlanLost
 from invocation_operator.reconcile.narrate import Turn
@@ -40,6 +41,7 @@ class Approvals:
 
     lock: Lock
     events: EventRecorder
+    authors: Authors
 
     async def judge(
         self, board: Board, subject: Subject, spec: ActionSpec, resolved: Resolved, now: datetime
@@ -99,11 +101,13 @@ class Approvals:
     ) -> None:
         plan = status.plan or PlanStatus()
         turn = narrate.approved(plan, matching)
-        approval = ApprovalStatus(hash=plan.hash or "", time=now)
-        await board.decide(_after(status, turn, subject, approval=approval), subject.obj)
+        approval = ApprovalStatus(hash=plan.hash or "", by=self.authors.approver(subject.obj), time=now)
+        requested_by = self.authors.requester(subject.obj)
+        approved = _after(status, turn, subject, approval=approval, requested_by=requested_by)
+        await board.decide(approved, subject.obj)
         self.events.tell(board.obj, turn.reason, turn.message)
         metrics.plan_approved(spec.action)
-        log.info("plan approved", hash=plan.hash, planned=plan.total, matching=matching)
+        log.info("plan approved", hash=plan.hash, by=approval.by, planned=plan.total, matching=matching)
 
     async def _plan(
         self,
@@ -149,7 +153,8 @@ class Approvals:
         known = narrate.of_this_run(subject.status, subject.run_id)
         before = find(known.conditions, "Ready")
         turn = narrate.awaiting(subject.namespace, subject.name, status.plan, spec.approved_plan)
-        await board.decide(_after(status, turn, subject), subject.obj)
+        requested_by = self.authors.requester(subject.obj)
+        await board.decide(_after(status, turn, subject, requested_by=requested_by), subject.obj)
         told = known.plan.hash if known.plan is not None else None
         if before is None or before.reason != turn.reason or told != status.plan.hash:
             self.events.tell(board.obj, turn.reason, turn.message, "Warning" if spec.approved_plan else "Normal")

@@ -108,6 +108,8 @@ class Lock:
         name: str,
         seen: EngineSeen,
         approval: ApprovalStatus | None = None,
+        *,
+        requested_by: str | None = None,
     ) -> Task | None:
         """Create the record, and with it the right to act. None when it exists already.
 
@@ -125,6 +127,7 @@ class Lock:
             engine=resolved.identity,
             action=spec.action,
             reason=spec.reason,
+            requested_by=requested_by,
             approval=approval,
             run_id=spec.run_id,
             start_time=plan.time,

@@ -84,6 +84,7 @@ _OF_ONE_RUN = (
     "completion_time",
     "plan",
     "approval",
+    "requested_by",
     "progress",
     "rollout",
     "results",

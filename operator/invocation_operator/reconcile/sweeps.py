@@ -35,6 +35,7 @@ from invocation_operator.plan.retention import requested_values
 from invocation_operator.plan.sweeps import Occasion
 from invocation_operator.plan.targets import DamagedSet
 from invocation_operator.reconcile import narrate
+from invocation_operator.reconcile.authors import Authors
 from invocation_operator.reconcile.board import AGAIN
 from invocation_operator.reconcile.cell import Cell
 from invocation_operator.reconcile.control import Stop
@@ -76,6 +77,7 @@ class SweepReconciler:
     events: EventRecorder
     gate: SchemaGate
     leases: Leases
+    authors: Authors
     now: Callable[[], datetime]
     ended: Callable[[], None]
     """Told when a run has ended: the policy's conditions speak of it."""
@@ -213,7 +215,8 @@ class SweepReconciler:
         if not await self._unchanged(scene):
             return Retry(0.0)
         board = SweepBoard(scene.entries, occasion, size)
-        task = await self.lock.acquire(scene.source, action, resolved, planning, name, seen)
+        asker = self.authors.requester(scene.obj)
+        task = await self.lock.acquire(scene.source, action, resolved, planning, name, seen, requested_by=asker)
         if task is None:
             # Somebody else was faster: it is their run.
             return Retry(LOOK_AGAIN_SECONDS)
