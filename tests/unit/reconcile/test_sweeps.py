@@ -17,6 +17,7 @@ from e2e.simulation.wires import SimulatedEngineClient, SimulatedKube
 from invocation_operator.cluster.client import Object
 from invocation_operator.cluster.events import EventRecorder
 from invocation_operator.cluster.records import Lease, RecordStore
+from invocation_operator.reconcile.authors import Authors
 from invocation_operator.reconcile.cell import Cell
 from invocation_operator.reconcile.engines import Engines
 from invocation_operator.reconcile.lock import Lock
@@ -123,6 +124,7 @@ class Scene:
             events=events,
             gate=SchemaGate(kube, time.monotonic),
             leases=leases,
+            authors=Authors(vouched=True),
             now=lambda: self.now,
             ended=ended,
         )
