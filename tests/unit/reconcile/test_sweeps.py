@@ -17,7 +17,7 @@ from e2e.simulation.wires import SimulatedEngineClient, SimulatedKube
 from invocation_operator.cluster.client import Object
 from invocation_operator.cluster.events import EventRecorder
 from invocation_operator.cluster.records import Lease, RecordStore
-from invocation_operator.reconcile.authors import Authors
+from invocation_operator.reconcile.authors import REQUESTED_BY, Authors
 from invocation_operator.reconcile.cell import Cell
 from invocation_operator.reconcile.engines import Engines
 from invocation_operator.reconcile.lock import Lock
@@ -177,6 +177,16 @@ class Scene:
 @pytest.fixture
 def scene() -> Scene:
     return Scene()
+
+
+async def test_sweep_is_recorded_as_asked_for_by_the_author_of_its_policy(scene: Scene) -> None:
+    scene.completed(1)
+    scene.policy()
+    scene.patch({"metadata": {"annotations": {REQUESTED_BY: "alice"}}})
+    scene.ask("now")
+    await scene.settle()
+    [record] = scene.wires.api.all("invocationrecords")
+    assert record["spec"]["requestedBy"] == "alice"
 
 
 async def test_sweep_runs_at_its_tick_and_not_before_and_not_again(scene: Scene) -> None:
