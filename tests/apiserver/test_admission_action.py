@@ -191,7 +191,7 @@ REJECTED: list[tuple[str, Spec, str]] = [
     ("a plan that is old before it is read", cancel(mode="Approve", approval={"planMaxAge": "59s"}), "1m or more"),
     ("an unknown drift", cancel(mode="Approve", approval={"drift": "Any"}), 'supported values: "Subset", "Exact"'),
     ("a report elsewhere", cancel(report="Bucket"), 'supported values: "ConfigMap"'),
-    ("a report that a template left empty", cancel(report=None), "report is null"),
+    ("a report that a template left empty", cancel(report=None), "spec.report: Unsupported value: null"),
     ("an age that a template left empty", cancel(mode="Approve", approval={"planMaxAge": None}), "planMaxAge is null"),
     ("a mode that a template left empty would execute", cancel(mode=None), "spec.mode: Unsupported value: null"),
     ("a time limit that a template left empty", cancel(notAfter=None), "notAfter is null"),

@@ -10,11 +10,12 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import stamina
 import structlog
 
 from invocation_operator.api.v1alpha1.base import GROUP, VERSION
 from invocation_operator.cluster.client import KubeClient, Resource
-from invocation_operator.cluster.errors import ClusterError, Forbidden, ObjectNotFound
+from invocation_operator.cluster.errors import ClusterError, ClusterUnavailable, Forbidden, ObjectNotFound
 from invocation_operator.cluster.records import RecordStore
 from invocation_operator.cluster.resources import ACTIONS, ENGINES, LEASES, RECORDS, RETENTION_POLICIES
 from invocation_operator.plan.identity import HASH_VERSION
@@ -26,6 +27,8 @@ log = structlog.get_logger(__name__)
 LOOK_AGAIN_SECONDS = 2.0
 REMIND_EVERY = 15
 """After this many looks, what is missing is said again."""
+UNAVAILABLE_SECONDS = 60.0
+"""How long an API server that cannot serve now is asked again before the process gives up and is started anew."""
 
 
 @dataclass(slots=True)
@@ -44,19 +47,26 @@ class Opening:
     async def run(self) -> None:
         """Wait for the CRDs, then read. Raises ``ClusterError`` when the operator cannot start like this."""
         await self._crds()
+        # A CRD that was just created is served before its storage is there: 429 for some moments.
+        retries = stamina.retry_context(on=ClusterUnavailable, attempts=None, timeout=UNAVAILABLE_SECONDS, wait_max=5.0)
         try:
-            await self.engines.load(self.namespaces)
-            await self.policies.load(self.client, self.namespaces)
-            for namespace in self.namespaces:
-                await self._may_read(ACTIONS, namespace)
-            await self._may_read(RECORDS, self.operator_namespace)
-            await self.records.note_newer(HASH_VERSION)
-            if self.lease is not None:
-                with contextlib.suppress(ObjectNotFound):
-                    await self.client.get(LEASES, self.operator_namespace, self.lease)
+            async for attempt in retries:
+                with attempt:
+                    await self._read()
         except Forbidden as error:
             message = f"the operator's role is too small, helm upgrade --install gives it the right one: {error}"
             raise ClusterError(message) from error
+
+    async def _read(self) -> None:
+        await self.engines.load(self.namespaces)
+        await self.policies.load(self.client, self.namespaces)
+        for namespace in self.namespaces:
+            await self._may_read(ACTIONS, namespace)
+        await self._may_read(RECORDS, self.operator_namespace)
+        await self.records.note_newer(HASH_VERSION)
+        if self.lease is not None:
+            with contextlib.suppress(ObjectNotFound):
+                await self.client.get(LEASES, self.operator_namespace, self.lease)
 
     async def _crds(self) -> None:
         looks = 0
