@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,8 +36,12 @@ def without_crds(bare: ControlPlane) -> Iterator[ControlPlane]:
 
 
 def remove_crds(control_plane: ControlPlane) -> None:
-    for file in (toolchain.ROOT / "crds").glob("*.yaml"):
-        control_plane.kubectl("delete", "--ignore-not-found", "--wait", "--timeout=60s", "-f", file)
+    # All at once: what the API server does behind a deletion may take it a minute, for each.
+    control_plane.kubectl("delete", "--ignore-not-found", "--wait=false", "-f", toolchain.ROOT / "crds")
+    deadline = time.monotonic() + PATIENCE
+    while control_plane.request("GET", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions").json()["items"]:
+        assert time.monotonic() < deadline, "the CRDs are still there"
+        time.sleep(0.1)
 
 
 @contextmanager
