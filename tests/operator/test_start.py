@@ -21,18 +21,19 @@ ROOT = "/apis/ops.restate.dev/v1alpha1"
 ENGINES = "restateengines.ops.restate.dev"
 
 
-@pytest.fixture(scope="module")
-def bare() -> Iterator[ControlPlane]:
-    """A control plane without our CRDs."""
+@pytest.fixture
+def without_crds() -> Iterator[ControlPlane]:
+    """A control plane without our CRDs, for one test: a new one is there sooner than CRDs are gone."""
     with ControlPlane(controllers=False) as control_plane:
         yield control_plane
 
 
-@pytest.fixture
-def without_crds(bare: ControlPlane) -> Iterator[ControlPlane]:
-    """The same, and whatever the test installed is removed again."""
-    yield bare
-    remove_crds(bare)
+@pytest.fixture(scope="module")
+def with_crds() -> Iterator[ControlPlane]:
+    """A control plane on which operators come and go."""
+    with ControlPlane(controllers=False) as control_plane:
+        control_plane.apply_crds(toolchain.ROOT / "crds")
+        yield control_plane
 
 
 def remove_crds(control_plane: ControlPlane) -> None:
@@ -149,11 +150,10 @@ def test_running_operator_whose_crds_are_removed_ends_and_says_so(without_crds: 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("times", [1, 2, 5])
 def test_stop_of_a_ready_operator_is_quiet_however_often_it_is_asked(
-    number: signal.Signals, times: int, without_crds: ControlPlane, tmp_path: Path
+    number: signal.Signals, times: int, with_crds: ControlPlane, tmp_path: Path
 ) -> None:
-    without_crds.apply_crds(toolchain.ROOT / "crds")
     log = tmp_path / "operator.log"
-    with started(without_crds, log) as child:
+    with started(with_crds, log) as child:
         heard(child, log, "ready")
         for _ in range(times):
             child.signal(number)
@@ -162,11 +162,10 @@ def test_stop_of_a_ready_operator_is_quiet_however_often_it_is_asked(
     assert complaints(log) == []
 
 
-def test_stop_right_after_the_start_is_quiet(without_crds: ControlPlane, tmp_path: Path) -> None:
+def test_stop_right_after_the_start_is_quiet(with_crds: ControlPlane, tmp_path: Path) -> None:
     """The signal comes between the first line and the moment when the watches run."""
-    without_crds.apply_crds(toolchain.ROOT / "crds")
     log = tmp_path / "operator.log"
-    with started(without_crds, log) as child:
+    with started(with_crds, log) as child:
         heard(child, log, "starting")
         child.signal(signal.SIGTERM)
         assert ended(child) == 0
