@@ -36,6 +36,7 @@ from invocation_operator.handlers import actions, engines, retention
 from invocation_operator.observe import http, metrics
 from invocation_operator.plan.urls import UrlPattern
 from invocation_operator.reconcile import parse
+from invocation_operator.reconcile import withdraw as withdrawing
 from invocation_operator.reconcile.action import ActionReconciler
 from invocation_operator.reconcile.approval import Approvals
 from invocation_operator.reconcile.authors import Authors
@@ -250,6 +251,17 @@ async def run(settings: Settings) -> None:
                 await server.cleanup()
             await house.known.close()
         log.info("stopped")
+
+
+async def withdraw(settings: Settings) -> None:
+    """Let go of what only the operator could. Raises ``ClusterError`` when that is not possible."""
+    configuration = await load_configuration(settings.kubeconfig)
+    async with KubeClient(configuration) as client:
+        await _greet(client, configuration)
+        lease = settings.lease_name if settings.leader_elect else None
+        namespaces, own = settings.namespaces, settings.operator_namespace
+        count = await withdrawing.withdraw(client, namespaces, own, lease, settings.lease_seconds)
+    log.info("withdrawn", objects=count)
 
 
 async def _greet(client: KubeClient, configuration: Configuration) -> Mapping[str, Any]:

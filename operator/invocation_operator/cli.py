@@ -1,4 +1,4 @@
-"""The command ``invocation-operator``: ``run``, ``crds`` and ``version``.
+"""The command ``invocation-operator``: ``run``, ``withdraw``, ``crds`` and ``version``.
 
 A bad option or an API server that cannot be reached gives one line that says what to do, and exit code 2 or 1.
 """
@@ -78,6 +78,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="true|false",
         help="admission policies vouch for who asked and who approved (false)",
     )
+    commands.add_parser(
+        "withdraw",
+        help="let go of what only the operator could, before it is uninstalled",
+        description="Take the operator's finalizers off, and keep every operator of this release from putting them on "
+        "again. Options are those of `run`, from the environment.",
+    )
     crds = commands.add_parser("crds", help="print, write or check the CRDs")
     where = crds.add_mutually_exclusive_group()
     where.add_argument("--write", type=Path, metavar="DIR", help="write them as files")
@@ -93,6 +99,8 @@ def _dispatch(options: argparse.Namespace) -> int:
             chosen = vars(options)
             chosen.pop("command")
             return _run(chosen)
+        case "withdraw":
+            return _run({}, withdrawing=True)
         case "crds":
             return _crds(options.write, options.check, options.reference)
         case _:
@@ -100,9 +108,9 @@ def _dispatch(options: argparse.Namespace) -> int:
             return 0
 
 
-def _run(chosen: dict[str, Any]) -> int:
+def _run(chosen: dict[str, Any], *, withdrawing: bool = False) -> int:
     # Imported here: `crds` and `version` must not pay for the operator's libraries.
-    from invocation_operator.app import run
+    from invocation_operator.app import run, withdraw
     from invocation_operator.cluster.errors import ClusterError
     from invocation_operator.observe import logs
     from invocation_operator.settings import LogFormat, Settings
@@ -117,7 +125,7 @@ def _run(chosen: dict[str, Any]) -> int:
     logs.configure(json=json, level=settings.log_level.value)
     log = structlog.get_logger("invocation_operator")
     try:
-        asyncio.run(run(settings))
+        asyncio.run(withdraw(settings) if withdrawing else run(settings))
     except (ClusterError, OSError) as error:
         if json:
             log.critical("ended by an error", error=str(error))

@@ -204,13 +204,17 @@ def test_release_runs_from_install_over_upgrade_and_rollback_to_uninstall(
     cluster.apply([action("again", {"action": "Cancel", "target": another})])
     until(lambda: audited.phase("again") == "Succeeded", lambda: audited.logs(own))
 
+    # Uninstall with live objects, of which one has a finalizer, then delete the CRDs: neither hangs.
+    restores = {"services": ["LabSvc"], "retention": {"journal": "1d"}, "onDelete": "Restore"}
+    policy = {"apiVersion": "ops.restate.dev/v1alpha1", "kind": "RetentionPolicy", "spec": restores}
+    cluster.apply([{**policy, "metadata": {"name": "restores", "namespace": SERVED}}])
+    until(lambda: finalizers(cluster), lambda: audited.logs(own))
     # Looked at now: while the Pod ends its roles may be gone already.
     assert audited.refused(f"system:serviceaccount:{own}:{FULLNAME}") == set()
-
-    # Uninstall with live objects, then delete the CRDs: neither hangs.
     helm.run("uninstall", RELEASE, "--namespace", own, *WAIT)
     until(lambda: not audited.pods(own), lambda: "the Pod is still there")
     assert cluster.get("invocationactions", "-n", SERVED)["items"]
+    assert finalizers(cluster) == []
     cluster.kubectl("delete", "crd", "--all", "--wait", "--timeout=60s")
 
 
@@ -276,6 +280,11 @@ def names_people(audited: Audited, own: str, target: Object) -> None:
     assert (status["requestedBy"], status["approval"]["by"]) == ("admin", "second-pair-of-eyes")
     record = cluster.get("invocationrecord", status["record"], "-n", own)["spec"]
     assert (record["requestedBy"], record["approval"]["by"]) == ("admin", "second-pair-of-eyes")
+
+
+def finalizers(cluster: ControlPlane) -> list[str]:
+    found: list[str] = cluster.get("retentionpolicies", "restores", "-n", SERVED)["metadata"].get("finalizers", [])
+    return found
 
 
 def ready(pod: Object) -> bool:

@@ -111,7 +111,7 @@ subjects:
   namespace: {{ .Release.Namespace }}
 {{- end }}
 
-{{/* Options that say which release it is. */}}
+{{/* Options that the operator and the hook before its end have in common. */}}
 {{- define "operator.env" -}}
 {{- if eq .Values.scope "namespaces" }}
 - name: INVOCATION_OPERATOR_NAMESPACES
