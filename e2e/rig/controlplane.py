@@ -23,6 +23,9 @@ from e2e.rig.certs import Authority, KeyPair, signing_key
 from e2e.rig.process import Child, Detached, StartError, free_ports, port_was_taken
 from e2e.rig.wire import NOBODY_THERE, Reply, exchange
 
+ADMISSION_SECONDS = 60.0
+"""How long the plugin of admission policies may take to learn of kinds that are served already."""
+
 
 class Cluster:
     """A cluster that somebody else runs, reached through a kubeconfig (None: the user's current one)."""
@@ -60,7 +63,15 @@ class Cluster:
         if isinstance(what, Mapping):
             what = [what]
         text = what if isinstance(what, str) else yaml.safe_dump_all(what)
-        return self.kubectl(*command, "-", input=text).stdout
+        deadline = time.monotonic() + ADMISSION_SECONDS
+        while True:
+            done = self.kubectl(*command, "-", input=text, check=False)
+            if "There can be a delay" not in done.stderr or time.monotonic() > deadline:
+                break
+            time.sleep(0.5)
+        if done.returncode:
+            raise RuntimeError(f"kubectl {' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
+        return done.stdout
 
     def get(self, *args: str) -> Any:
         """`kubectl get … -o json`, read."""

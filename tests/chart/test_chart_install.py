@@ -26,13 +26,6 @@ def eventually(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
     return found
 
 
-def applied(cluster: ControlPlane, text: str) -> bool:
-    """Whether a manifest is taken; the policies' plugin learns of a new kind some moments after it is served."""
-    done = cluster.kubectl("apply", "--server-side", "-f", "-", input=text, check=False)
-    assert not done.returncode or "There can be a delay" in done.stderr, done.stderr
-    return not done.returncode
-
-
 def of_the_release(cluster: ControlPlane) -> set[str]:
     """Names of everything that carries the release's label, whatever its kind."""
     kinds = cluster.kubectl("api-resources", "--verbs=list", "-o", "name").stdout.split()
@@ -83,7 +76,7 @@ def test_chart_release_from_install_to_uninstall(
     assert short_names(cluster) == set()
 
     # What the notes say works as it is.
-    eventually(lambda: applied(cluster, manifest()))
+    cluster.apply(manifest())
 
     # Upgrade: the CRDs too, and the objects are still there.
     installer.upgrade(RELEASE, NAMESPACE, {"logging": {"level": "debug"}})

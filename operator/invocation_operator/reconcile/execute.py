@@ -74,7 +74,7 @@ class Executor:
     sender: Sender = field(init=False)
     scrutiny: Scrutiny = field(init=False)
     _flights: dict[int, Flight] = field(default_factory=dict)
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)  # what is on its way to the engine or back
     _first_looks: int = 0
     """Batches that are on their way to be asked for the first time."""
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -137,7 +137,7 @@ class Executor:
             told = stop in (Stop.TIMED_OUT, Stop.ENGINE_CHANGED) or (stop is Stop.GUARDRAIL_TIGHTENED and self._bad > 0)
             return None if self.run.complete and not told else stop
         finally:
-            await cancel_all([feeder, ringer, *self._tasks])
+            await cancel_all([feeder, ringer, *self.tasks])
             for flight in self._flights.values():
                 self._unclaim(flight.item)
             self.lane.close()
@@ -317,7 +317,7 @@ class Executor:
         self._start(first, room, first=True)
         if len(first) < len(due):
             again = [f for f in due if not f.fresh]
-            self._start(again, VERIFYING_LOOKS - (len(self._tasks) - self._first_looks), first=False)
+            self._start(again, VERIFYING_LOOKS - (len(self.tasks) - self._first_looks), first=False)
 
     def _start(self, due: Sequence[Flight], room: int, *, first: bool) -> None:
         for start in range(0, min(len(due), max(room, 0) * LOOK_BATCH), LOOK_BATCH):
@@ -325,7 +325,7 @@ class Executor:
             for flight in flights:
                 flight.busy = True
             task = asyncio.create_task(self._handle(flights))
-            self._tasks.add(task)
+            self.tasks.add(task)
             self._first_looks += first
             task.add_done_callback(self._first_handled if first else self._handled)
 
@@ -334,7 +334,7 @@ class Executor:
         self._handled(task)
 
     def _handled(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self.tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             # A mistake in a decision must not hang the run: it surfaces where the run is awaited.
             self._failure = task.exception()

@@ -24,6 +24,9 @@ from invocation_operator.reconcile.waiting import Waiting, unreachable
 
 PROGRESS_SECONDS = 1.0
 PROGRESS_LIMIT_SECONDS = 5.0
+REST_SECONDS = 1.0
+"""Before it is told that a run is held up, what was sent is answered, unless that takes longer: whoever reads it relies
+on nothing being asked any more."""
 
 _GOING_ON = frozenset({"Running", "Verifying"})
 """Reasons between which nothing happens that an Event is worth."""
@@ -77,6 +80,8 @@ class Teller:
             await _pause(cell, pause, control, stop)
             pause = min(pause * 1.25, PROGRESS_LIMIT_SECONDS)
             stop = control.stop()
+            if stop is not None and executor.tasks:
+                await asyncio.wait(executor.tasks, timeout=REST_SECONDS)
             turn = narrate.running(
                 self.journal.progress(),
                 verifying=executor.all_asked,
