@@ -54,7 +54,8 @@ unit: $(STAMP) ## Tests that start no server
 .PHONY: test
 test: lint servers helm ## Everything: lint, then all tests against the real servers
 	@# Two processes, each in the order of the files: a session's operator would act upon what tests/apiserver makes.
-	pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@# What failed is tried once more, alone: two at a time compete for the processors of a small machine.
+	pytest -n 2 --dist loadfile --no-loadscope-reorder || pytest --last-failed --last-failed-no-failures none
 
 .PHONY: chaos
 chaos: servers ## Crashes at every write of every action, and at random instants (an hour; CHAOS_ROUNDS, CHAOS_SEED)
