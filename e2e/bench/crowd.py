@@ -48,6 +48,16 @@ class Crowd:
         """Ended well."""
         return cls(engine, f"Ends{side}")._fill(size, "completed")
 
+    @classmethod
+    def killed(cls, engine: Engine, side: str, size: int) -> "Crowd":
+        """Ended by a kill: the quickest to be had, of a service that does not answer."""
+        crowd = cls(engine, f"Fails{side}")
+        crowd._send(size)
+        crowd.wait(lambda counts: sum(counts.values()) == size)
+        operate(engine.admin_url, "kill", crowd.ids(), at_once=2)
+        crowd.wait(lambda counts: counts == {"completed": size})
+        return crowd
+
     def counts(self) -> dict[str, int]:
         """By status."""
         rows = self.engine.sql(
@@ -76,6 +86,11 @@ class Crowd:
             operate(self.engine.admin_url, "purge", ids)
 
     def _fill(self, size: int, status: str, *, delay: int = 0) -> "Crowd":
+        self._send(size, delay)
+        self.wait(lambda counts: counts == {status: size}, timeout=60 + size / 100)
+        return self
+
+    def _send(self, size: int, delay: int = 0) -> None:
         pieces = [min(PIECE, size - start) for start in range(0, size, PIECE)]
 
         def send(count: int) -> None:
@@ -84,8 +99,6 @@ class Crowd:
 
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(send, pieces))
-        self.wait(lambda counts: counts == {status: size}, timeout=60 + size / 100)
-        return self
 
 
 def batches(ids: Sequence[str]) -> Iterable[Sequence[str]]:

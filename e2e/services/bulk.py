@@ -14,6 +14,8 @@ from restate import Context, Service
 from restate.retry_policy import InvocationRetryPolicy
 
 SIDES = os.environ.get("BULK_SIDES", "Ours,Modest,Bare,Official").split(",")
+FILLS = os.environ.get("BULK_FILLS", "yes") == "yes"
+"""Whether the service that makes the calls is among them: there is one, however many of these processes there are."""
 
 WORLD: dict[str, Any] = {}
 
@@ -68,4 +70,6 @@ async def fill(ctx: Context, x: dict[str, Any]) -> str:
     return "sent"
 
 
-app = restate.app([bulk, *(make(side) for make in (_waits, _fails, _ends) for side in SIDES)], protocol="bidi")
+app = restate.app(
+    [*([bulk] if FILLS else []), *(make(side) for make in (_waits, _fails, _ends) for side in SIDES)], protocol="bidi"
+)
