@@ -160,7 +160,7 @@ def build(
     action_bench = Workbench(
         "InvocationAction", action_reconciler.reconcile, lambda obj: not parse.settled(obj), resting=resting
     )
-    policies = Policies(known)
+    policies = Policies(known, client, settings.namespaces or (None,))
     retention_reconciler = RetentionReconciler(
         client=client,
         engines=known,

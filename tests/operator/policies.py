@@ -86,6 +86,12 @@ class Shelf:
 
         return self.entry(self.until(name, there, timeout), service)
 
+    def purge(self) -> None:
+        """End and forget what earlier tests have left of these services."""
+        for row in self.engine.sql(f"select id from sys_invocation where target_service_name like '{self.prefix}Lab%'"):
+            self.engine.operate(row["id"], "kill")
+            self.engine.operate(row["id"], "purge")
+
     def clear(self) -> None:
         """Delete all policies of this namespace and wait until they are gone."""
         path = f"{ROOT}/namespaces/{self.stage.namespace}/{PLURAL}"
@@ -96,11 +102,30 @@ class Shelf:
         return [event["reason"] for event in self.stage.events(name)]
 
 
+def second_later(shelf: Shelf, name: str) -> bool:
+    """Whether what is created now is younger than a policy: the creation time has seconds."""
+    probe = shelf.manifest("probe", "LabSvc", retention={"journal": "2h"})
+    path = f"{ROOT}/namespaces/{shelf.stage.namespace}/{PLURAL}?dryRun=All"
+    made = shelf.stage.control_plane.request("POST", path, probe).expect(201).json()
+    return bool(made["metadata"]["creationTimestamp"] > shelf.get(name)["metadata"]["creationTimestamp"])
+
+
 @pytest.fixture
 def shelf(stage: Stage, shelf_services: ServicesProcess) -> Iterator[Shelf]:
     """Services at the values of their code; policies that a test leaves are gone before the next one."""
-    stage.engine.register(shelf_services.uri, force=True)
-    made = Shelf(stage, shelf_services, "Kept")
+    yield from _shelf(stage, shelf_services)
+
+
+@pytest.fixture
+def any_shelf(any_stage: Stage, shelf_services: ServicesProcess) -> Iterator[Shelf]:
+    """The same on the newest supported engine and on the oldest, in turn."""
+    yield from _shelf(any_stage, shelf_services)
+
+
+def _shelf(stage: Stage, services: ServicesProcess) -> Iterator[Shelf]:
+    stage.engine.register(services.uri, force=True)
+    made = Shelf(stage, services, "Kept")
+    made.purge()
     yield made
     made.clear()
     # Its guardrails hold for whoever uses the engine, and its namespace goes in its own time.

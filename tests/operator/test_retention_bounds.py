@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.operator.conftest import ROOT, conditions
-from tests.operator.policies import PLURAL, Shelf
+from tests.operator.conftest import conditions
+from tests.operator.policies import PLURAL, Shelf, second_later
 from tests.operator.policies import shelf as shelf
 
 
@@ -11,7 +11,7 @@ def test_older_policy_wins_and_the_younger_takes_over_when_it_goes(shelf: Shelf)
     shelf.apply("b-older", "LabSvc", retention={"journal": "2h"})
     shelf.reached("b-older", "LabSvc", lambda e: e["state"] == "InForce")
     # The creation time has seconds; within one of them the name decides.
-    shelf.stage.until(lambda: _second_later(shelf, "b-older"))
+    shelf.stage.until(lambda: second_later(shelf, "b-older"))
     # Another RestateEngine that leads to the same engine is no way around it.
     shelf.stage.define_engine("alias")
     shelf.create(shelf.manifest("a-younger", "LabSvc", "LabWf", retention={"journal": "3h"}))
@@ -24,13 +24,6 @@ def test_older_policy_wins_and_the_younger_takes_over_when_it_goes(shelf: Shelf)
     shelf.stage.delete("b-older", PLURAL)
     shelf.reached("a-younger", "LabSvc", lambda e: e["state"] == "InForce")
     assert shelf.shown("LabSvc")["journal_retention"] == "3h"
-
-
-def _second_later(shelf: Shelf, name: str) -> bool:
-    probe = shelf.manifest("probe", "LabSvc", retention={"journal": "2h"})
-    path = f"{ROOT}/namespaces/{shelf.stage.namespace}/{PLURAL}?dryRun=All"
-    made = shelf.stage.control_plane.request("POST", path, probe).expect(201).json()
-    return bool(made["metadata"]["creationTimestamp"] > shelf.get(name)["metadata"]["creationTimestamp"])
 
 
 @pytest.mark.parametrize(

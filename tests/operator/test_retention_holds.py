@@ -1,11 +1,17 @@
 """Holds on a real engine: what no purge touches, whoever asks, and what the engine expires all the same."""
 
+from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 
 import pytest
 
-from tests.operator.conftest import Stage, conditions, results
-from tests.operator.policies import PLURAL, Shelf
+from e2e.rig import ControlPlane
+from e2e.scenarios.cases import World
+from e2e.scenarios.lane import Lane
+from tests.operator.conftest import ROOT, Stage, conditions, results, unique
+from tests.operator.policies import PLURAL, Shelf, second_later
+from tests.operator.policies import any_shelf as any_shelf
 from tests.operator.policies import shelf as shelf
 
 
@@ -20,18 +26,15 @@ def hold(shelf: Shelf, **target: object) -> None:
     shelf.until("legal", lambda s: s.get("holds"))
 
 
-@pytest.fixture(autouse=True)
-def nothing_left(shelf: Shelf) -> None:
-    for row in shelf.engine.sql("select id from sys_invocation where target_service_name = 'KeptLabSvc'"):
-        shelf.engine.operate(row["id"], "kill")
-        shelf.engine.operate(row["id"], "purge")
+NOT_COUNTED = "in force; not counted yet."
 
 
 def service(shelf: Shelf) -> dict[str, list[str]]:
     return {"services": [shelf.service("LabSvc")]}
 
 
-def test_held_invocations_are_purged_neither_by_filter_nor_by_name(shelf: Shelf) -> None:
+def test_held_invocations_are_purged_neither_by_filter_nor_by_name(any_shelf: Shelf) -> None:
+    shelf = any_shelf
     held, free = ended(shelf, idempotency_key="order-4711"), ended(shelf)
     hold(shelf, idempotencyKeys=["order-4711"])
     policy = shelf.until("legal", lambda s: s["holds"][0]["held"] == 1)
@@ -53,6 +56,83 @@ def test_held_invocations_are_purged_neither_by_filter_nor_by_name(shelf: Shelf)
     shelf.stage.delete("legal", PLURAL)
     after = shelf.stage.run("after", "Purge", service(shelf), timeout=60)
     assert results(after) == {held: ("Effective", "Purged")}
+
+
+@pytest.fixture
+def elsewhere(shelf: Shelf) -> Iterator[Stage]:
+    """Another namespace, with a RestateEngine of its own that leads to the same engine."""
+    stage = shelf.stage
+    name = unique("test-elsewhere")
+    stage.control_plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}}).expect(201)
+    made = Stage(stage.control_plane, stage.engine, name, stage.log)
+    made.define_engine()
+    yield made
+    made.delete("production", "restateengines")
+    stage.control_plane.request("DELETE", f"/api/v1/namespaces/{name}").expect(200)
+
+
+def purge(stage: Stage, shelf: Shelf, name: str) -> dict[str, tuple[str, str | None]]:
+    return results(stage.run(name, "Purge", service(shelf), timeout=60))
+
+
+def test_hold_is_heeded_in_every_namespace_whatever_else_becomes_of_its_policy(shelf: Shelf, elsewhere: Stage) -> None:
+    held = ended(shelf)
+    case = {"name": "case", "target": {"ids": [held], "services": [shelf.service("LabSvc")]}}
+    # Suspended from the beginning, of services that are not the policy's own.
+    shelf.create(shelf.manifest("legal", "LabObj", holds=[case], suspend=True))
+    policy = shelf.until("legal", lambda s: s.get("holds"))
+    assert policy["status"]["holds"] == [{"name": "case", "held": 0, "omitted": 0, "message": NOT_COUNTED}]
+    assert purge(elsewhere, shelf, "suspended") == {}
+    shelf.apply("older", "LabSvc", retention={"journal": "2h"})
+    shelf.reached("older", "LabSvc", lambda e: e["state"] == "InForce")
+    # Its claim to the service fails, its hold does not.
+    values = {"services": [shelf.service("LabSvc")], "retention": {"journal": "3h"}, "suspend": False}
+    shelf.stage.delete("legal", PLURAL)
+    shelf.stage.until(lambda: second_later(shelf, "older"))
+    shelf.create(
+        shelf.manifest("legal", "LabSvc", holds=[case], **{k: v for k, v in values.items() if k != "services"})
+    )
+    shelf.reached("legal", "LabSvc", lambda e: e["state"] == "Conflicted")
+    assert purge(elsewhere, shelf, "conflicted") == {}
+    # Being deleted, it holds until it is gone.
+    path = f"{ROOT}/namespaces/{shelf.stage.namespace}/{PLURAL}/legal"
+    finalizers = {"metadata": {"finalizers": ["example.org/slow"]}}
+    shelf.stage.control_plane.request("PATCH", path, finalizers).expect(200)
+    shelf.stage.control_plane.request("DELETE", path).expect(200)
+    assert purge(elsewhere, shelf, "deleting") == {}
+    shelf.stage.control_plane.request("PATCH", path, {"metadata": {"finalizers": []}}).expect(200)
+    shelf.stage.until(lambda: shelf.stage.control_plane.request("GET", path).status == 404)
+    assert purge(elsewhere, shelf, "gone") == {held: ("Effective", "Purged")}
+
+
+def test_hold_that_this_operator_cannot_read_holds_more_and_is_told(shelf: Shelf, elsewhere: Stage) -> None:
+    held = ended(shelf)
+    target = {"outcomes": ["Failed"], "filterOfTomorrow": ["x"]}
+    shelf.create(shelf.manifest("legal", "LabSvc", holds=[{"name": "case", "target": target}]))
+    policy = shelf.until("legal", lambda s: "conditions" in s)
+    assert conditions(policy)["Stalled"] == ("True", "UnknownField")
+    assert "rather more than less" in policy["status"]["conditions"][0]["message"]
+    assert purge(elsewhere, shelf, "all") == {}
+    assert shelf.stage.status_of(held) == "completed"
+
+
+def test_operator_that_has_just_started_knows_the_holds_before_it_purges(
+    quiet_control_plane: ControlPlane, world: World, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with Lane(quiet_control_plane, world.engine, tmp_path_factory.mktemp("holds")) as lane:
+        keys = [unique("held") for _ in range(2)]
+        ids = [lane.engine.send("LabObj", "obj_echo", "x", key=key) for key in keys]
+        for id_ in ids:
+            lane.engine.wait_status(id_, "completed")
+        # Nobody has ever looked at this policy when the first purge begins.
+        metadata = {"name": "legal", "namespace": lane.namespace}
+        case = {"name": "case", "target": {"keys": keys[:1]}}
+        spec = {"engineRef": {"name": "production"}, "services": ["LabObj"], "holds": [case]}
+        body: dict[str, Any] = {"apiVersion": "ops.restate.dev/v1alpha1", "kind": "RetentionPolicy"}
+        lane.control_plane.request("POST", lane.path(PLURAL), {**body, "metadata": metadata, "spec": spec}).expect(201)
+        lane.create(lane.manifest("all", "Purge", {"services": ["LabObj"], "keys": keys}))
+        lane.start_operator()
+        assert results(lane.ended("all")) == {ids[1]: ("Effective", "Purged")}
 
 
 def test_hold_that_comes_in_mid_run_is_heeded_from_then_on(shelf: Shelf) -> None:

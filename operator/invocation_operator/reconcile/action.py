@@ -5,7 +5,6 @@ only from a plan that passed every check; whoever finds the record already there
 an unfinished run of the very same object.
 """
 
-import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -25,6 +24,7 @@ from invocation_operator.observe import metrics
 from invocation_operator.plan import identity
 from invocation_operator.plan import refusal as r
 from invocation_operator.plan.guardrails import check_specification
+from invocation_operator.plan.holds import CLEARS
 from invocation_operator.plan.refusal import Refusal
 from invocation_operator.plan.targets import DamagedSet
 from invocation_operator.reconcile import narrate, parse, reporting
@@ -176,13 +176,7 @@ class ActionReconciler:
     async def _start(
         self, cell: Cell, board: Board, subject: Subject, spec: ActionSpec, resolved: Resolved, name: str
     ) -> Outcome:
-        client = resolved.station.client
-        now, seen, _ = await asyncio.gather(
-            client.now(), client.identity(), self.engines.require_caught_up(resolved.station)
-        )
-        if seen.cluster_name != resolved.identity.cluster_name:
-            resolved.station.probe = None
-            raise Waiting("EngineChanged", "another cluster answers behind the engine's address; looking again.")
+        now, seen = await self.engines.begin(resolved, clears=spec.action in CLEARS)
         refused = check_specification(spec, resolved.guardrails, resolved.namespace_labels)
         if refused is not None:
             return await self._refuse(board, subject, refused)

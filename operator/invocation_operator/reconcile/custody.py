@@ -22,16 +22,7 @@ ROWS = 1000
 
 async def holds(spec: RetentionSpec, policy: str, resolved: Resolved, now: datetime) -> list[HoldStatus]:
     """Return what status says of a policy's holds. Raises the engine client's errors."""
-    effective = {held.name: held for held in held_by(policy, spec.services, spec.holds or [])}
-    found = []
-    for hold in spec.holds or ():
-        held = effective.get(hold.name)
-        if held is None:
-            message = "its services are not among the policy's: it holds nothing."
-            found.append(HoldStatus(name=hold.name, message=message))
-        else:
-            found.append(await _one(held, resolved, now))
-    return found
+    return [await _one(held, resolved, now) for held in held_by(policy, spec.services, spec.holds or [])]
 
 
 async def _one(held: Held, resolved: Resolved, now: datetime) -> HoldStatus:
@@ -49,7 +40,8 @@ async def _one(held: Held, resolved: Resolved, now: datetime) -> HoldStatus:
             expiring = sorted((one for one in read if one is not None), key=lambda one: one.expires)[:EXPIRING]
     except UnsupportedFilter as error:
         return HoldStatus(name=held.name, message=f"{error}; until then nothing can be purged on this engine.")
-    return HoldStatus(name=held.name, held=number, expiring=expiring or None)
+    omitted = number - len(expiring) if expiring else 0
+    return HoldStatus(name=held.name, held=number, expiring=expiring or None, omitted=max(0, omitted))
 
 
 def _expiring(row: Mapping[str, object], *, redact: bool) -> HeldInvocation | None:

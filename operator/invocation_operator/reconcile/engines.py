@@ -7,8 +7,9 @@ connections of its own, since its credentials may differ.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from operator import itemgetter
 from weakref import WeakValueDictionary
 
@@ -21,6 +22,7 @@ from invocation_operator.cluster.errors import ClusterError, Forbidden, ObjectNo
 from invocation_operator.cluster.resources import ENGINES, NAMESPACES
 from invocation_operator.engine import errors
 from invocation_operator.engine.client import EngineClient
+from invocation_operator.engine.models import EngineIdentity as EngineSeen
 from invocation_operator.engine.replay import require_caught_up
 from invocation_operator.engine.transport import Transport
 from invocation_operator.engine.version import Support, supported
@@ -86,6 +88,7 @@ class Engines:
         self._holds: dict[str, Holds] = {}
         self._budgets: WeakValueDictionary[str, Budget] = WeakValueDictionary()
         self._former: dict[EngineClient | Transport, asyncio.Task[None]] = {}
+        self._know_holds: Callable[[], Awaitable[None]] | None = None
         self.revision = 0
         """Grows whenever what is known of any RestateEngine changes, or where it leads to."""
 
@@ -194,6 +197,15 @@ class Engines:
         """Return what no purge on the engine at ``address`` touches; whoever holds something puts it there."""
         return self._holds.setdefault(address, Holds())
 
+    def before_clearing(self, know_holds: Callable[[], Awaitable[None]]) -> None:
+        """Let ``know_holds`` be asked before anything is purged: it puts in force what is held at that moment."""
+        self._know_holds = know_holds
+
+    async def know_holds(self) -> None:
+        """Make sure that all holds there are now are in force. Raises the errors of ``cluster.errors``."""
+        if self._know_holds is not None:
+            await self._know_holds()
+
     def address(self, located: Located) -> str | None:
         """Return where a located engine leads to, as far as that is known without asking it."""
         return self._addresses.get((located.namespace, located.name))
@@ -281,6 +293,21 @@ class Engines:
         found = await self._client.get(NAMESPACES, None, namespace)
         labels: Mapping[str, str] = found["metadata"].get("labels") or {}
         return labels
+
+    async def begin(self, resolved: Resolved, *, clears: bool) -> tuple[datetime, EngineSeen]:
+        """Return the engine's time and what it is, for a run that begins: it shows what is, it is the one that was
+        resolved, and for one that ``clears`` everything that is held is known.
+
+        Raises ``Waiting``, the engine client's errors and those of ``cluster.errors``.
+        """
+        client = resolved.station.client
+        if clears:
+            await self.know_holds()
+        now, seen, _ = await asyncio.gather(client.now(), client.identity(), self.require_caught_up(resolved.station))
+        if seen.cluster_name != resolved.identity.cluster_name:
+            resolved.station.probe = None
+            raise Waiting("EngineChanged", "another cluster answers behind the engine's address; looking again.")
+        return now, seen
 
     async def require_caught_up(self, station: Station) -> None:
         """Make sure that what the engine shows is not of before its last restart. A crowd asks once.

@@ -59,7 +59,7 @@ class Opening:
 
     async def _read(self) -> None:
         await self.engines.load(self.namespaces)
-        await self.policies.load(self.client, self.namespaces)
+        await self.policies.read()
         for namespace in self.namespaces:
             await self._may_read(ACTIONS, namespace)
         await self._may_read(RECORDS, self.operator_namespace)

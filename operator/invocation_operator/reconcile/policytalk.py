@@ -10,18 +10,29 @@ from datetime import datetime
 from typing import Literal
 
 from invocation_operator.api.v1alpha1.base import EngineIdentity
+from invocation_operator.api.v1alpha1.hold import EXPIRING, HoldStatus
 from invocation_operator.api.v1alpha1.retention import RetentionSpec, RetentionStatus, ServiceRetention
 from invocation_operator.api.v1alpha1.retention import ServiceState as State
+from invocation_operator.api.v1alpha1.sweep import HISTORY, SweepStatus
 from invocation_operator.conditions import Verdict
 from invocation_operator.plan import retention as plan
 from invocation_operator.plan.report import size_of
 from invocation_operator.plan.retention import Drifted, Observed
 from invocation_operator.plan.sweeps import went_badly
 from invocation_operator.values.duration import format_duration
+from invocation_operator.values.text import cut
 
 SHOWN = 200
 STATUS_LIMIT = 60_000
 """Bytes that a status may have as JSON."""
+SWEEPS_LIMIT = 20_000
+"""Bytes of that for sweeps, when it is too large."""
+HOLDS_LIMIT = 10_000
+"""Bytes of that for holds, when it is too large."""
+WARNINGS = 2
+"""Warnings then."""
+TERSE = (128, 24)
+"""Characters of a sweep's messages then."""
 NAMED = 5
 """Services that one message or Event names."""
 EVENTS = 5
@@ -156,7 +167,13 @@ def listed(names: list[str]) -> str:
 
 
 def within(status: RetentionStatus, most: int = STATUS_LIMIT) -> RetentionStatus:
-    """Return ``status`` in at most ``most`` bytes of JSON: the last services leave first, and are counted."""
+    """Return ``status`` in at most ``most`` bytes of JSON, whoever writes it: what is the longest story is cut first
+    (runs of sweeps, held invocations), then the last services leave, and are counted.
+    """
+    if size_of(status) <= most:
+        return status
+    shorter = {"sweeps": _fewer_runs(status.sweeps), "holds": _fewer_held(status.holds)}
+    status = status.model_copy(update={**shorter, "warnings": (status.warnings or [])[:WARNINGS] or None})
     if size_of(status) <= most:
         return status
     kept = [e.model_copy(update={"handlers": None, "handlers_omitted": _handlers(e)}) for e in status.services or ()]
@@ -167,6 +184,42 @@ def within(status: RetentionStatus, most: int = STATUS_LIMIT) -> RetentionStatus
         sizes.pop()
     omitted = status.omitted + len(status.services or ()) - len(kept)
     return status.model_copy(update={"services": kept or None, "omitted": omitted})
+
+
+def _fewer_runs(entries: list[SweepStatus] | None) -> list[SweepStatus] | None:
+    """The last run stays in any case: it says which request was seen to."""
+    made = entries or []
+    for runs in range(HISTORY - 1, 0, -1):
+        if sum(map(size_of, made)) <= SWEEPS_LIMIT:
+            return made or None
+        made = [e.model_copy(update={"history": (e.history or [])[:runs] or None}) for e in made]
+    for characters in TERSE:
+        if sum(map(size_of, made)) > SWEEPS_LIMIT:
+            made = [_terse(e, characters) for e in made]
+    return made or None
+
+
+def _terse(entry: SweepStatus, characters: int) -> SweepStatus:
+    def short(message: str | None) -> str | None:
+        return cut(message, characters) if message is not None else None
+
+    runs = [run.model_copy(update={"message": short(run.message)}) for run in entry.history or ()]
+    return entry.model_copy(update={"message": short(entry.message), "history": runs or None})
+
+
+def _fewer_held(entries: list[HoldStatus] | None) -> list[HoldStatus] | None:
+    made = entries or []
+    for number in (EXPIRING // 2, EXPIRING // 5, 1, 0):
+        if sum(map(size_of, made)) <= HOLDS_LIMIT:
+            break
+        made = [_fewer(entry, number) for entry in made]
+    return made or None
+
+
+def _fewer(entry: HoldStatus, number: int) -> HoldStatus:
+    listed = entry.expiring or []
+    left = max(0, len(listed) - number)
+    return entry.model_copy(update={"expiring": listed[:number] or None, "omitted": entry.omitted + left})
 
 
 def _handlers(entry: ServiceRetention) -> int:

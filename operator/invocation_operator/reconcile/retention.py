@@ -32,12 +32,12 @@ from invocation_operator.cluster.resources import RETENTION_POLICIES
 from invocation_operator.conditions import Verdict
 from invocation_operator.engine import errors
 from invocation_operator.observe import retention as metrics
+from invocation_operator.plan import holds as plan_holds
 from invocation_operator.plan import retention as plan
 from invocation_operator.plan.guardrails import check_operations, out_of_bounds
 from invocation_operator.plan.retention import Assessment, Drifted, Observed, Values
-from invocation_operator.reconcile import services
+from invocation_operator.reconcile import custody, services
 from invocation_operator.reconcile.cell import Cell
-from invocation_operator.reconcile.custody import holds
 from invocation_operator.reconcile.engines import Engines
 from invocation_operator.reconcile.parse import refusal_of
 from invocation_operator.reconcile.policies import Policies
@@ -55,6 +55,9 @@ log = structlog.get_logger(__name__)
 
 CUSTODY_SECONDS = 600.0
 """How often what is held, and what would be released, is counted."""
+HELD_UNREAD = " What it holds stays held as far as it can be read, and rather more than less."
+HEEDED_SECONDS = 2.0
+"""A run that purges has asked for what it looked at before a hold came, or looks again, after this."""
 CAUSED = frozenset({Operation.SET_RETENTION})
 
 
@@ -108,7 +111,8 @@ class RetentionReconciler:
             refusal = refusal_of(error)
             if "deletionTimestamp" in obj["metadata"]:
                 return await self.restorer.part(cell, obj, None, known)
-            await self._say(cell, obj, {}, Talk(Verdict.STALLED, refusal.reason, refusal.message))
+            held = HELD_UNREAD if (obj.get("spec") or {}).get("holds") else ""
+            await self._say(cell, obj, {}, Talk(Verdict.STALLED, refusal.reason, refusal.message + held))
             return Done()
         if "deletionTimestamp" in obj["metadata"]:
             return await self.restorer.part(cell, obj, spec, known)
@@ -117,7 +121,9 @@ class RetentionReconciler:
             await self._round(cell, obj, spec, status, memory, known)
         except Waiting as waiting:
             verdict = Verdict.STALLED if waiting.stalled else Verdict.WORKING
-            await self._say(cell, obj, {}, Talk(verdict, waiting.reason, waiting.message))
+            # What leads to no engine holds nothing, whatever was said before.
+            own = {} if self.policies.leads(obj["metadata"]["uid"]) else {"holds": None}
+            await self._say(cell, obj, own, Talk(verdict, waiting.reason, waiting.message))
             return Retry(min(pause, waiting.retry_seconds))
         return Retry(pause)
 
@@ -140,14 +146,12 @@ class RetentionReconciler:
         metadata = obj["metadata"]
         located = await self.engines.locate(spec.engine_ref, metadata["namespace"])
         address = self.engines.address(located)
-        if address is not None and self.policies.lead(metadata["uid"], address):
-            # What it holds is in force from here on, whatever comes below.
-            self.ring_others()
+        if address is not None:
+            obj = await self._lead(cell, obj, spec, address)
         if spec.suspend:
             raise Waiting("Suspended", "nothing is looked at or changed until spec.suspend is false.")
         resolved = await self.engines.connect(located)
-        if self.policies.lead(metadata["uid"], resolved.station.address):
-            self.ring_others()
+        obj = await self._lead(cell, obj, spec, resolved.station.address)
         if not self.policies.sets_values(spec):
             await self._custody(cell, obj, spec, resolved, memory)
             await self._say(cell, obj, {"engine": resolved.identity}, without_values(read_status(cell.obj or obj)))
@@ -173,6 +177,27 @@ class RetentionReconciler:
         # Last: what reads many invocations must not delay what keeps values in force.
         await self._custody(cell, obj, spec, resolved, memory)
 
+    async def _lead(self, cell: Cell, obj: Object, spec: RetentionSpec, address: str) -> Object:
+        """Take in which engine the policy leads to. What it holds is in force from here on, whatever comes later, and
+        is shown as soon as no run can be about to purge it.
+        """
+        uid = obj["metadata"]["uid"]
+        if self.policies.lead(uid, address):
+            self.ring_others()
+        status = read_status(cell.obj or obj)
+        shown = plan_holds.shown(spec.holds, status.holds)
+        if [entry.name for entry in shown] == [entry.name for entry in status.holds or ()]:
+            return obj
+        if self.engines.holds(address).clearing:
+            await asyncio.sleep(HEEDED_SECONDS)
+        current = cell.obj if cell.obj is not None and cell.obj["metadata"]["uid"] == uid else obj
+        update = {"holds": shown or None}
+        written = await status_writer.write(
+            self.client, RETENTION_POLICIES, current, read_status(current).model_copy(update=update)
+        )
+        cell.keep(written)
+        return obj if written["metadata"]["generation"] != obj["metadata"]["generation"] else written
+
     async def _custody(self, cell: Cell, obj: Object, spec: RetentionSpec, resolved: Resolved, memory: _Memory) -> None:
         """Count what is held and what would be released, now and then: it reads many invocations."""
         generation, now = obj["metadata"]["generation"], self.clock()
@@ -184,7 +209,7 @@ class RetentionReconciler:
         name = f"{obj['metadata']['namespace']}/{obj['metadata']['name']}"
         try:
             moment = await resolved.station.client.now()
-            made = await holds(spec, name, resolved, moment)
+            made = await custody.holds(spec, name, resolved, moment)
             freed = await release(self.policies, cell.key, spec, resolved, moment)
         except errors.EngineError as error:
             # A query that takes too long on a large engine is no reason not to keep values in force.
@@ -194,7 +219,7 @@ class RetentionReconciler:
         first = known.would_release is None and freed is not None
         memory.counted, memory.counted_at = generation, now
         current = cell.obj if cell.obj is not None and cell.obj["metadata"]["uid"] == obj["metadata"]["uid"] else obj
-        status = read_status(current).model_copy(update={"holds": made or None, "would_release": freed})
+        status = within(read_status(current).model_copy(update={"holds": made or None, "would_release": freed}))
         cell.keep(await status_writer.write(self.client, RETENTION_POLICIES, current, status))
         if first and spec.apply_to_existing:
             self.counted()
@@ -286,9 +311,7 @@ class RetentionReconciler:
         metrics.services(metadata["namespace"], metadata["name"], (e.state for e in findings.entries.values()))
         metrics.drifted(metadata["namespace"], metadata["name"], (d.cause for d in findings.drifts))
         newest = read_status(cell.obj or obj)
-        shown = within(newest.model_copy(update=findings.fields(resolved.identity)))
-        own = {name: getattr(shown, name) for name in findings.fields(resolved.identity)}
-        await self._say(cell, obj, own, with_sweeps(verdict_of(spec, findings), newest))
+        await self._say(cell, obj, findings.fields(resolved.identity), with_sweeps(verdict_of(spec, findings), newest))
         for reason, message, kind in findings.events(known, corrected=spec.drift is Drift.ENFORCE):
             self.events.tell(obj, reason, message, kind)
             log.info("retention", reason=reason, message=message)
@@ -308,7 +331,8 @@ class RetentionReconciler:
             previous=status.conditions,
         )
         update = {**own, "observed_generation": metadata["generation"], "conditions": built}
-        cell.keep(await status_writer.write(self.client, RETENTION_POLICIES, current, status.model_copy(update=update)))
+        made = within(status.model_copy(update=update))
+        cell.keep(await status_writer.write(self.client, RETENTION_POLICIES, current, made))
         if earlier is None or earlier.reason != talk.reason:
             kind: Literal["Normal", "Warning"] = "Warning" if talk.verdict is Verdict.STALLED else "Normal"
             self.events.tell(obj, talk.reason, talk.message, kind)

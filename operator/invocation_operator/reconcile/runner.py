@@ -125,6 +125,9 @@ class Runner:
         operation: Operation = operation_for(task.spec, settle_lost_after=lost_after, latest=await _latest(task))
         holds, clears = task.resolved.station.holds, task.spec.action in CLEARS
         if clears:
+            if task.recovered:
+                # Its plan is of an earlier time; what is held now is left alone.
+                await self.engines.know_holds()
             operation = Withheld(operation, holds.watcher(lambda: run_clock.engine_time(run_clock.now())))
         executor = Executor(
             run=Run(
@@ -164,10 +167,12 @@ class Runner:
             asyncio.create_task(ceilings.learn()),
             asyncio.create_task(self._report(journal)),
         ]
+        holds.clearing += clears
         try:
             stop = await executor.execute()
             await asyncio.gather(begun, return_exceptions=True)
         finally:
+            holds.clearing -= clears
             for helper in (*helpers, begun):
                 helper.cancel()
             await asyncio.gather(*helpers, begun, return_exceptions=True)

@@ -23,6 +23,7 @@ from invocation_operator.cluster.resources import RETENTION_POLICIES
 from invocation_operator.plan import sweeps as plan
 from invocation_operator.plan.sweeps import Occasion
 from invocation_operator.reconcile.cell import Cell
+from invocation_operator.reconcile.policytalk import within
 from invocation_operator.values.text import cut
 
 Change = Callable[[dict[str, SweepStatus]], Mapping[str, object] | None]
@@ -71,7 +72,8 @@ class SweepEntries:
             "last_sweep": plan.last_sweep(entries.values()),
             **more,
         }
-        obj = await status_writer.write(self._client, RETENTION_POLICIES, current, status.model_copy(update=update))
+        made = within(status.model_copy(update=update))
+        obj = await status_writer.write(self._client, RETENTION_POLICIES, current, made)
         self._obj = obj
         self._cell.keep(obj)
 

@@ -5,7 +5,6 @@ nor another policy; the sweeps of one policy go one after the other. A tick happ
 InvocationRecord, whatever crashes and whoever else runs; of all that were missed the last is caught up.
 """
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -196,13 +195,7 @@ class SweepReconciler:
     async def _start(
         self, scene: Scene, occasion: Occasion, action: ActionSpec, resolved: Resolved, name: str
     ) -> Outcome:
-        client = resolved.station.client
-        now, seen, _ = await asyncio.gather(
-            client.now(), client.identity(), self.engines.require_caught_up(resolved.station)
-        )
-        if seen.cluster_name != resolved.identity.cluster_name:
-            resolved.station.probe = None
-            raise Waiting("EngineChanged", "another cluster answers behind the engine's address; looking again.")
+        now, seen = await self.engines.begin(resolved, clears=True)
         also = await self._outlived(scene, occasion, resolved, now) if occasion.sweep.name in plan.EXISTING else None
         planning = await make_plan(action, resolved, now, keep_last=occasion.sweep.keep_last, also=also)
         if isinstance(planning, Refusal):

@@ -16,7 +16,7 @@ from invocation_operator.reconcile.sweepboard import SweepEntries, read_status, 
 from invocation_operator.values.text import cut
 from invocation_operator.values.times import parse_time
 
-REQUEST = 256
+REQUEST = 128
 """Characters of a request that are told apart and shown."""
 
 

@@ -14,7 +14,7 @@ class FreshCrds:
 
     def __init__(self, refusals: int) -> None:
         self.refusals = refusals
-        self.read: list[str] = []
+        self.listed: list[str] = []
 
     async def served(self, group: str, version: str) -> set[str]:
         return {resource.plural for resource in (ACTIONS, ENGINES, RECORDS, RETENTION_POLICIES)}
@@ -23,12 +23,15 @@ class FreshCrds:
         if self.refusals:
             self.refusals -= 1
             raise ClusterUnavailable(f"GET {resource.plural}: 429 storage is (re)initializing")
-        self.read.append(resource.plural)
+        self.listed.append(resource.plural)
         return
         yield
 
     async def load(self, *_: Any) -> None:
-        """Nothing is known yet, of engines and of policies."""
+        """No engine is known yet."""
+
+    async def read(self) -> None:
+        """And no policy."""
 
     async def note_newer(self, _: int) -> None:
         async for _obj in self.list(RECORDS, "operator"):
@@ -39,4 +42,4 @@ async def test_opening_while_the_storage_of_a_new_crd_is_made_waits_for_it() -> 
     cluster: Any = FreshCrds(refusals=2)
     await Opening(cluster, cluster, cluster, cluster, (None,), "operator").run()
     assert cluster.refusals == 0
-    assert cluster.read == [ACTIONS.plural, RECORDS.plural, RECORDS.plural]
+    assert cluster.listed == [ACTIONS.plural, RECORDS.plural, RECORDS.plural]

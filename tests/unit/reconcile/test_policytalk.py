@@ -2,7 +2,9 @@
 
 from datetime import UTC, datetime
 
-from invocation_operator.api.v1alpha1.base import EngineIdentity
+from invocation_operator.api.v1alpha1.action import Phase
+from invocation_operator.api.v1alpha1.base import Condition, EngineIdentity
+from invocation_operator.api.v1alpha1.hold import HeldInvocation, HoldStatus
 from invocation_operator.api.v1alpha1.retention import (
     HandlerOverride,
     RetentionSpec,
@@ -11,6 +13,7 @@ from invocation_operator.api.v1alpha1.retention import (
     ServiceState,
     Settings,
 )
+from invocation_operator.api.v1alpha1.sweep import SweepRun, SweepStatus
 from invocation_operator.conditions import Verdict
 from invocation_operator.plan.report import size_of
 from invocation_operator.plan.retention import Cause, Drifted
@@ -42,6 +45,45 @@ def test_status_of_a_thousand_services_stays_within_its_limit_and_counts_the_res
     assert shown[0].name == "zz-rejected", "what needs attention comes first"
     assert len(shown) + status.omitted == 1001
     assert (status.summary, status.matched) == ("1000/1001", 1001)
+
+
+def crowded() -> RetentionStatus:
+    """Everything that a policy may have at once, each as long as it can be."""
+    held = HeldInvocation(id="inv_1" + "x" * 123, target="ü" * 256, expires=NOW, journal_expires=NOW)
+    run = SweepRun(
+        request="ü" * 128, start_time=NOW, completion_time=NOW, phase=Phase.PARTIALLY_FAILED, planned=10**6,
+        freed=10**6, bytes_freed=10**12, record="rpol-" + "0" * 64, message="ü" * 512,
+    )  # fmt: skip
+    sweeps = [
+        SweepStatus(
+            name=f"{n:040}", schedule="s" * 192, since=NOW, last_schedule_time=NOW, next_schedule_time=NOW,
+            active="rpol-" + "0" * 64, progress="1000000/1000000", history=[run] * 5, message="ü" * 512,
+        )
+        for n in range(18)
+    ]  # fmt: skip
+    holds = [HoldStatus(name=f"{n:040}", held=10**6, expiring=[held] * 10, message="m" * 512) for n in range(16)]
+    conditions = [
+        Condition(type=kind, status="False", reason="R" * 64, message="ü" * 1024, last_transition_time=NOW)
+        for kind in ("Ready", "Stalled")
+    ]
+    base = RetentionStatus(sweeps=sweeps, holds=holds, conditions=conditions, last_handled_request="ü" * 128)
+    return base.model_copy(
+        update=findings(1000, ServiceState.REJECTED).fields(EngineIdentity(name="e" * 253))
+        | {"warnings": ["w" * 1024] * 10}
+    )
+
+
+def test_status_with_everything_at_its_longest_stays_within_its_limit() -> None:
+    whole = crowded()
+    status = within(whole)
+    assert size_of(whole) > 2 * STATUS_LIMIT
+    assert size_of(status) <= STATUS_LIMIT
+    assert [len(e.history or ()) for e in status.sweeps or ()] == [1] * 18, (
+        "the last run tells which request was seen to"
+    )
+    assert all(e.held == 10**6 and len(e.expiring or ()) + e.omitted == 10 for e in status.holds or ())
+    assert len(status.services or ()) + status.omitted == 1000
+    assert within(status) == status
 
 
 def test_status_of_few_services_keeps_their_handlers() -> None:

@@ -117,7 +117,7 @@ class Scene:
         return SweepReconciler(
             client=kube,
             engines=engines,
-            policies=Policies(engines),
+            policies=Policies(engines, kube),
             records=records,
             lock=Lock(kube, records, leases),
             runner=Runner(kube, engines, events, time.monotonic, lambda: False, 5.0),
@@ -328,9 +328,7 @@ async def test_what_is_held_is_planned_by_no_sweep_and_asked_by_none(scene: Scen
     good, bad = scene.completed(3), scene.completed(2, "fail_terminal")
     holds = [{"name": "failures", "target": {"outcomes": ["Failed"]}}]
     made = scene.make("RetentionPolicy", "retentionpolicies", "legal", {"services": ["check*"], "holds": holds})
-    policies = Policies(scene.reconciler.engines)
-    policies.observe(made, deleted=False)
-    await policies.load(scene.reconciler.client, ["shop"])
+    policies = scene.reconciler.policies
     scene.policy()
     scene.ask("one")
     await scene.settle()
@@ -349,13 +347,13 @@ async def test_hold_that_comes_in_mid_run_is_heeded_from_then_on(scene: Scene) -
     ids = scene.completed(12)
     scene.policy(limits={"operationsPerSecond": 10, "maxInFlight": 1})
     scene.ask("now")
-    policies = Policies(scene.reconciler.engines)
+    policies = scene.reconciler.policies
     working = asyncio.create_task(scene.settle())
     while len(scene.left()) > 10:  # noqa: ASYNC110 - the model tells nobody
         await asyncio.sleep(0.01)
     hold = {"services": ["checkout"], "holds": [{"name": "all", "target": {"ids": ids}}]}
     policies.observe(scene.make("RetentionPolicy", "retentionpolicies", "legal", hold), deleted=False)
-    await policies.load(scene.reconciler.client, ["shop"])
+    await policies.read()
     kept = len(scene.left())
     await working
     [run] = scene.history

@@ -24,13 +24,9 @@ class SweepAction(StrEnum):
     PURGE_JOURNAL = ActionType.PURGE_JOURNAL.value
 
 
-class SweepTarget(Leaf):
-    """Which completed invocations are swept, among those of the policy's services. Without filters: all of them."""
+class CompletedTarget(Leaf):
+    """Which completed invocations are meant, among those of the policy's services. Without filters: all of them."""
 
-    oldest_first: Annotated[bool | None, Nullable()] = None
-    """Work from the oldest to the newest by creation time; with `limit` the oldest are taken."""
-    limit: Annotated[Annotated[int, Field(ge=1, le=1_000_000)] | None, Nullable()] = None
-    """Take at most this many; the others are left for the next time."""
     any_of: Annotated[list[Leaf] | None, Field(min_length=1, max_length=8), ListType("atomic"), Nullable()] = None
     """Alternatives: at least one of these must hold as well."""
     not_: Annotated[Exclusion | None, Field(alias="not"), Nullable()] = None
@@ -38,6 +34,15 @@ class SweepTarget(Leaf):
 
     rules: ClassVar[tuple[Rule, ...]] = (*Leaf.rules, *SWEEP_TARGET_RULES)
     min_properties: ClassVar[int] = 0
+
+
+class SweepTarget(CompletedTarget):
+    """Which completed invocations are swept, among those of the policy's services. Without filters: all of them."""
+
+    oldest_first: Annotated[bool | None, Nullable()] = None
+    """Work from the oldest to the newest by creation time; with `limit` the oldest are taken."""
+    limit: Annotated[Annotated[int, Field(ge=1, le=1_000_000)] | None, Nullable()] = None
+    """Take at most this many; the others are left for the next time."""
 
 
 Cron = Annotated[str, StringConstraints(min_length=1, max_length=128), SCHEDULE_RULE]
