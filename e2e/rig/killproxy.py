@@ -110,9 +110,13 @@ _NOBODY = r"inv_1\w{11}0{22}"
 
 
 def engine_write(method: str, path: str, body: bytes) -> str | None:
-    """Operations on invocations; those that only ask what the engine can do (on no real id) do not count."""
+    """Operations on invocations, and changes of services; what only asks what the engine can do (operations on no real
+    id) does not count.
+    """
     if re.search(rf"/invocations/{_NOBODY}/", path):
         return None
+    if method == "PATCH" and (found := re.search(r"/services/([^/]+)$", path)):
+        return f"PATCH service {found[1]}"
     if found := re.search(r"/invocations/(inv_1[^/]+)/([a-z-]+)$", path):
         return f"{method} {found[2]} {found[1]}"
     if found := re.search(r"/invocations_batch_operations/([a-z-]+)$", path):

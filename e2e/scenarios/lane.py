@@ -134,6 +134,14 @@ class Lane:
     def create(self, manifest: Object) -> Object:
         return dict(self.control_plane.request("POST", self.path(), manifest).expect(201).json())
 
+    def create_policy(self, name: str, services: list[str], **spec: Any) -> str:
+        """Create a RetentionPolicy on `production`; its path."""
+        spec = {"engineRef": {"name": "production"}, "services": services, **spec}
+        metadata = {"name": name, "namespace": self.namespace}
+        body = {"apiVersion": API_VERSION, "kind": "RetentionPolicy", "metadata": metadata, "spec": spec}
+        self.control_plane.request("POST", self.path("retentionpolicies"), body).expect(201)
+        return self.path("retentionpolicies", name)
+
     def get(self, name: str) -> Object:
         return dict(self.control_plane.request("GET", self.path(name=name)).expect(200).json())
 

@@ -44,6 +44,7 @@ from invocation_operator.reconcile.duty import Duty
 from invocation_operator.reconcile.engine import EngineReconciler
 from invocation_operator.reconcile.engines import Engines
 from invocation_operator.reconcile.expiry import Expiry
+from invocation_operator.reconcile.keepsake import Keepsakes
 from invocation_operator.reconcile.lock import Lock
 from invocation_operator.reconcile.opening import Opening
 from invocation_operator.reconcile.orphans import Orphans
@@ -165,7 +166,8 @@ def build(
         client=client,
         engines=known,
         policies=policies,
-        restorer=Restorer(client, known, events),
+        restorer=Restorer(client, known, events, clock),
+        keepsakes=Keepsakes(client),
         events=events,
         gate=gate,
         clock=clock,

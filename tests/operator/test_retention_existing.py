@@ -1,19 +1,11 @@
 """applyToExisting on a real engine: told first, then purged, and nothing that is held or has values of its own."""
 
-import pytest
-
 from tests.operator.policies import PLURAL, Shelf
-from tests.operator.policies import shelf as shelf
+from tests.operator.policies import any_shelf as any_shelf
 
 
-@pytest.fixture(autouse=True)
-def nothing_left(shelf: Shelf) -> None:
-    for row in shelf.engine.sql("select id from sys_invocation where target_service_name like 'KeptLab%'"):
-        shelf.engine.operate(row["id"], "kill")
-        shelf.engine.operate(row["id"], "purge")
-
-
-def test_what_exists_is_counted_first_and_purged_when_that_is_asked_for(shelf: Shelf) -> None:
+def test_what_exists_is_counted_first_and_purged_when_that_is_asked_for(any_shelf: Shelf) -> None:
+    shelf = any_shelf
     keyed = shelf.stage.send("echo", "x", service="KeptLabSvc", idempotency_key="kept-1", status="completed")
     called = shelf.stage.send("call_tree", 0.0, service="KeptLabSvc", idempotency_key="kept-2", status="completed")
     own = shelf.stage.send("ret_echo", "x", service="KeptLabRet", idempotency_key="kept-3", status="completed")

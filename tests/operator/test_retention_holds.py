@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
 
 import pytest
 
@@ -125,11 +124,7 @@ def test_operator_that_has_just_started_knows_the_holds_before_it_purges(
         for id_ in ids:
             lane.engine.wait_status(id_, "completed")
         # Nobody has ever looked at this policy when the first purge begins.
-        metadata = {"name": "legal", "namespace": lane.namespace}
-        case = {"name": "case", "target": {"keys": keys[:1]}}
-        spec = {"engineRef": {"name": "production"}, "services": ["LabObj"], "holds": [case]}
-        body: dict[str, Any] = {"apiVersion": "ops.restate.dev/v1alpha1", "kind": "RetentionPolicy"}
-        lane.control_plane.request("POST", lane.path(PLURAL), {**body, "metadata": metadata, "spec": spec}).expect(201)
+        lane.create_policy("legal", ["LabObj"], holds=[{"name": "case", "target": {"keys": keys[:1]}}])
         lane.create(lane.manifest("all", "Purge", {"services": ["LabObj"], "keys": keys}))
         lane.start_operator()
         assert results(lane.ended("all")) == {ids[1]: ("Effective", "Purged")}

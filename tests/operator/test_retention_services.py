@@ -2,10 +2,11 @@
 
 import secrets
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
-from e2e.rig import ServicesProcess
+from e2e.rig import Engine, ServicesProcess
 from tests.operator.conftest import Stage, conditions
 from tests.operator.policies import PLURAL, Shelf
 from tests.operator.policies import shelf as shelf
@@ -180,3 +181,26 @@ def test_values_that_the_engine_caps_are_warned_about(shelf: Shelf) -> None:
     row = shelf.engine.invocation(made)
     assert row is not None
     assert row["journal_retention"] == "PT86400S", "the engine caps it, as the warning says"
+
+
+def test_maximum_of_the_engines_own_configuration_is_told_and_not_fought(stage: Stage) -> None:
+    prefix = "Capped"
+    most = {f"RESTATE_MAX_{what}_RETENTION": "6h" for what in ("JOURNAL", "IDEMPOTENCY")}
+    with ServicesProcess("lab", prefix=prefix) as services, Engine(env=most) as engine:
+        engine.register(services.uri)
+        shelf = Shelf(replace(stage, engine=engine), services, prefix)
+        shelf.stage.define_engine()
+        shelf.apply("kept", "LabSvc", "LabWf", retention={"journal": "12h", "idempotency": "5h"})
+        entry = shelf.reached("kept", "LabSvc", lambda e: e["state"] == "Capped")
+        assert "journal is 6h and not 12h" in entry["message"]
+        assert entry["effective"] == {"journal": "6h", "idempotency": "5h"}
+        policy = shelf.get("kept")
+        assert conditions(policy) == {"Ready": ("False", "Capped"), "Stalled": ("True", "Capped")}
+        # A look later nothing has drifted, and nothing was asked for again.
+        shelf.stage.patch("kept", {"retention": {"journal": "11h", "idempotency": "5h"}}, PLURAL)
+        entry = shelf.reached("kept", "LabSvc", lambda e: "not 11h" in e.get("message", ""))
+        assert (entry["drifts"], shelf.reasons("kept").count("DriftCorrected")) == (0, 0)
+        shelf.stage.patch("kept", {"retention": {"journal": "6h", "idempotency": "5h"}}, PLURAL)
+        shelf.reached("kept", "LabSvc", lambda e: e["state"] == "InForce")
+        shelf.clear()
+        stage.delete("production", "restateengines")

@@ -6,6 +6,7 @@ import pytest
 
 from tests.operator.conftest import OPERATOR_NAMESPACE, ROOT, Object, conditions, unique
 from tests.operator.policies import PLURAL, Shelf
+from tests.operator.policies import any_shelf as any_shelf
 from tests.operator.policies import shelf as shelf
 
 NEVER = "0 0 29 2 *"
@@ -38,15 +39,6 @@ def records(shelf: Shelf) -> list[Object]:
     reply = shelf.stage.control_plane.request("GET", f"{ROOT}/namespaces/{OPERATOR_NAMESPACE}/invocationrecords")
     namespace = shelf.stage.namespace
     return [r for r in reply.expect(200).json()["items"] if r["spec"]["source"]["namespace"] == namespace]
-
-
-@pytest.fixture(autouse=True)
-def swept(shelf: Shelf) -> None:
-    """Nothing is left of earlier tests."""
-    rows = shelf.engine.sql("select id from sys_invocation where target_service_name = 'KeptLabSvc'")
-    for row in rows:
-        shelf.engine.operate(row["id"], "kill")
-        shelf.engine.operate(row["id"], "purge")
 
 
 def test_sweep_that_is_asked_for_purges_what_matches_once_and_tells_what_it_freed(shelf: Shelf) -> None:
@@ -106,7 +98,8 @@ def test_sweep_of_missed_ticks_is_caught_up_once_with_the_last_of_them(shelf: Sh
     assert len(records(shelf)) == 1
 
 
-def test_sweep_keeps_the_last_of_each_handler_by_completion(shelf: Shelf) -> None:
+def test_sweep_keeps_the_last_of_each_handler_by_completion(any_shelf: Shelf) -> None:
+    shelf = any_shelf
     echoes, variants = completed(shelf, 4), completed(shelf, 3, "variant")
     failed = completed(shelf, 2, "fail_terminal")
     shelf.apply("sweeper", "LabSvc", sweeps=[sweep(keepLast=2, target={"outcomes": ["Succeeded"]})])

@@ -1,11 +1,11 @@
 """What is too large for an object's own fields: immutable ConfigMaps, owned by that object.
 
 Planned sets are written before the first call of a run and read again after a crash; pages of a report while it goes
-on. Kubernetes removes both with their owner.
+on; what a policy restores before it changes anything. Kubernetes removes all of them with their owner.
 """
 
 import base64
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import suppress
 
 from invocation_operator.cluster.client import KubeClient, Object
@@ -22,6 +22,7 @@ REPORT_LABEL = "ops.restate.dev/report"
 """Label of the pages of a report: the name of the run's record."""
 
 _KEY = "targets"
+_KEPT_KEY = "previous"
 
 
 def chunk_name(prefix: str, number: int) -> str:
@@ -43,19 +44,40 @@ async def write_chunks(client: KubeClient, owner: Object, prefix: str, texts: As
 
 async def create_page(client: KubeClient, owner: Object, name: str, record: str, content: bytes) -> None:
     """Create one page of a report, owned by ``owner``. Raises ``ObjectExists`` when the name is taken."""
-    body = _owned(owner, name, {"binaryData": {REPORT_KEY: base64.b64encode(content).decode()}})
-    body["metadata"]["labels"][REPORT_LABEL] = record
-    await client.create(CONFIG_MAPS, owner["metadata"]["namespace"], body)
+    await _create(client, owner, name, REPORT_KEY, content, {REPORT_LABEL: record})
 
 
 async def read_page(client: KubeClient, owner: Object, name: str) -> bytes:
     """Return a page of a report. Raises ``ObjectNotFound`` when it is not there, or not owned by ``owner``."""
+    return await _read(client, owner, name, REPORT_KEY)
+
+
+async def create_kept(client: KubeClient, owner: Object, name: str, content: bytes) -> None:
+    """Create what is kept for ``owner``, whose name is that of the content: one that is there is the same."""
+    with suppress(ObjectExists):
+        await _create(client, owner, name, _KEPT_KEY, content, {})
+
+
+async def read_kept(client: KubeClient, owner: Object, name: str) -> bytes:
+    """Return what is kept. Raises ``ObjectNotFound`` when it is not there, or not owned by ``owner``."""
+    return await _read(client, owner, name, _KEPT_KEY)
+
+
+async def _create(
+    client: KubeClient, owner: Object, name: str, key: str, content: bytes, labels: Mapping[str, str]
+) -> None:
+    body = _owned(owner, name, {"binaryData": {key: base64.b64encode(content).decode()}})
+    body["metadata"]["labels"].update(labels)
+    await client.create(CONFIG_MAPS, owner["metadata"]["namespace"], body)
+
+
+async def _read(client: KubeClient, owner: Object, name: str, key: str) -> bytes:
     metadata = owner["metadata"]
     found = await client.get(CONFIG_MAPS, metadata["namespace"], name)
     owners = {reference.get("uid") for reference in found["metadata"].get("ownerReferences") or ()}
     if metadata["uid"] not in owners:
         raise ObjectNotFound(f"the ConfigMap {name} belongs to something else")
-    return base64.b64decode((found.get("binaryData") or {}).get(REPORT_KEY, ""))
+    return base64.b64decode((found.get("binaryData") or {}).get(key, ""))
 
 
 def _owned(owner: Object, name: str, content: Object) -> Object:

@@ -57,6 +57,12 @@ def next_sweep(namespace: str, policy: str, sweep: str, at: datetime | None) -> 
         NEXT_SWEEP.labels(namespace, policy, sweep).set(at.timestamp())
 
 
+def forget_sweep(namespace: str, policy: str, sweep: str) -> None:
+    """Drop what is said of a sweep that has left its policy, but for what it has freed."""
+    for metric in (NEXT_SWEEP, LAST_SWEEP):
+        metric.remove_by_labels({"namespace": namespace, "policy": policy, "sweep": sweep})
+
+
 def swept(namespace: str, policy: str, sweep: str, run: SweepRun) -> None:
     """Count a run that has ended."""
     labels = namespace, policy, sweep

@@ -4,7 +4,7 @@ Pure: specification, services as they are now, what status said before, and the 
 out. Values are compared as lengths of time, never as text: the engine answers ``1h`` for ``60m``.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -238,12 +238,53 @@ def _told(wanted: Values, found: Values) -> str:
 def _previous(assessment: Assessment, after: Observed, known: ServiceRetention | None) -> Settings | None:
     """What is written back on deletion: values of this very revision, as they were before the policy touched it."""
     found = assessment.observed
-    same = known is not None and known.revision == found.revision
-    kept = dict(values_of(known.previous)) if known is not None and same else {}
+    kept = _kept(found, known)
     for s in assessment.differing:
         if s not in kept and s in found.values and after.values.get(s) != found.values[s]:
             kept[s] = found.values[s]
     return settings(kept) if kept else None
+
+
+def _kept(found: Observed, known: ServiceRetention | None) -> dict[Setting, timedelta]:
+    same = known is not None and known.revision == found.revision
+    return dict(values_of(known.previous)) if known is not None and same else {}
+
+
+def foreseen(assessment: Assessment, known: ServiceRetention | None) -> ServiceRetention | None:
+    """Return what must be written down of a service before it is changed, so that it can be restored whatever happens
+    then; None when there is nothing to restore.
+    """
+    found, differing = assessment.observed, assessment.differing
+    previous = {s: found.values[s] for s in differing if s in found.values} | _kept(found, known)
+    if not previous:
+        return None
+    ours = {s: differing.get(s, found.values.get(s)) for s in previous}
+    return ServiceRetention(
+        name=found.name,
+        state=State.PENDING,
+        previous=settings(previous),
+        effective=settings({s: length for s, length in ours.items() if length is not None}),
+        revision=found.revision,
+    )
+
+
+def recalled(kept: Mapping[str, ServiceRetention], shown: Iterable[ServiceRetention]) -> dict[str, ServiceRetention]:
+    """Return what is known of services after a restart: what status shows, and for what it does not, or where it is
+    older, what was written down before a change.
+    """
+    found = dict(kept)
+    for entry in shown:
+        newer = kept.get(entry.name)
+        if newer is None or newer.revision == entry.revision:
+            found[entry.name] = entry if entry.previous or newer is None else _with(entry, newer)
+        else:
+            found[entry.name] = _with(entry, newer)
+    return found
+
+
+def _with(entry: ServiceRetention, kept: ServiceRetention) -> ServiceRetention:
+    update = {"previous": kept.previous, "effective": kept.effective, "revision": kept.revision}
+    return entry.model_copy(update=update)
 
 
 def _since(known: ServiceRetention | None, state: State, now: datetime) -> datetime:
@@ -293,45 +334,6 @@ def restorable(known: ServiceRetention, observed: Observed | None) -> dict[Setti
         for s, length in values_of(known.previous).items()
         if observed.values.get(s) == ours.get(s) and observed.values.get(s) != length
     }
-
-
-def warnings(wanted: Values, services: Iterable[Observed], *, automatic_keys: bool) -> list[str]:
-    """Return what the engine makes of the values that a person may not expect: its caps, and who they hold for."""
-    capped: dict[str, list[str]] = {}
-    alone: list[str] = []
-    for service in services:
-        journal = service.values.get(Setting.JOURNAL)
-        completion = Setting.WORKFLOW_COMPLETION if service.type == WORKFLOW else Setting.IDEMPOTENCY
-        kept = service.values.get(completion)
-        if Setting.JOURNAL not in wanted or journal is None or kept is None:
-            continue
-        if journal > kept:
-            words = f"journal ({format_duration(journal)}) is longer than {completion.field_name}"
-            capped.setdefault(f"{words} ({format_duration(kept)})", []).append(service.name)
-        if automatic_keys and completion is Setting.IDEMPOTENCY and Setting.IDEMPOTENCY not in wanted:
-            alone.append(service.name)
-    told = [
-        f"{words} on {_some(names)}: the engine keeps no journal longer than its completion, so the shorter one holds"
-        f"{_whose(words, automatic_keys=automatic_keys)}."
-        for words, names in capped.items()
-    ]
-    if alone:
-        told.append(
-            f"this engine gives every ingress call an idempotency key, so on {_some(alone)} idempotency governs how "
-            "long the completion of ingress calls stays, and the policy does not set it."
-        )
-    return told
-
-
-def _whose(words: str, *, automatic_keys: bool) -> str:
-    if "workflowCompletion" in words:
-        return ""
-    return " (for all ingress calls: this engine gives each a key)" if automatic_keys else " (for calls with a key)"
-
-
-def _some(names: Sequence[str], most: int = 3) -> str:
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 def expected(service_type: str, values: Values, own: Values, *, keyed: bool) -> tuple[timedelta, timedelta] | None:

@@ -49,7 +49,7 @@ class Subject:
     @property
     def source(self) -> RecordSource:
         """The object as a record names it."""
-        return RecordSource(kind=ACTION_KIND.kind, namespace=self.namespace, name=self.name, uid=self.uid)
+        return source_of(ACTION_KIND.kind, self.obj)
 
     @property
     def run_id(self) -> str | None:
@@ -61,6 +61,12 @@ class Subject:
     def generation(self) -> int:
         """Generation of its specification."""
         return int(self.obj["metadata"].get("generation", 1))
+
+
+def source_of(kind: str, obj: Object) -> RecordSource:
+    """Return an object as records name it."""
+    metadata = obj["metadata"]
+    return RecordSource(kind=kind, **{part: str(metadata[part]) for part in ("namespace", "name", "uid")})
 
 
 def read(obj: Object) -> Subject:

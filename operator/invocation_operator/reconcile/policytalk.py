@@ -38,6 +38,10 @@ NAMED = 5
 EVENTS = 5
 """Drifts of one look that have an Event each; the others share one."""
 
+COLUMN = 40
+"""Characters of a service's name in a printer column."""
+_GOOD = frozenset({State.IN_FORCE, State.NOT_APPLICABLE})
+
 Event = tuple[str, str, Literal["Normal", "Warning"]]
 
 
@@ -69,12 +73,13 @@ class Findings:
         """Return the fields of status that this is about."""
         listed = plan.ordered(self.entries.values())
         matched = [e for e in listed if e.state is not State.GONE]
-        in_force = sum(e.state in (State.IN_FORCE, State.NOT_APPLICABLE) for e in matched)
+        in_force = sum(e.state in _GOOD for e in matched)
         return {
             "engine": engine,
             "matched": len(matched),
             "in_force": in_force,
             "summary": f"{in_force}/{len(matched)}",
+            "not_in_force": _not_in_force([e for e in matched if e.state not in _GOOD]),
             "drifts": sum(e.drifts for e in listed),
             "services": listed[:SHOWN] or None,
             "omitted": max(0, len(listed) - SHOWN),
@@ -93,6 +98,14 @@ class Findings:
         gone = [e.name for e in self.entries.values() if e.state is State.GONE and _was_not(known, e)]
         if gone:
             yield State.GONE.value, f"{listed(gone)}: the engine has them no more.", "Warning"
+
+
+def _not_in_force(entries: list[ServiceRetention]) -> str | None:
+    """The first of them, so that a table stays one: ``payment: Conflicted and 2 more``."""
+    if not entries:
+        return None
+    more = f" and {len(entries) - 1} more" if len(entries) > 1 else ""
+    return f"{cut(entries[0].name, COLUMN)}: {entries[0].state.value}{more}"
 
 
 def _was_not(known: Mapping[str, ServiceRetention], entry: ServiceRetention) -> bool:

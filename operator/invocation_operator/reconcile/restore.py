@@ -4,18 +4,22 @@ A deletion never hangs: after a minute, or when the engine cannot be used, the p
 only what the policy changed, on the very revision on which it changed it, and only where nobody else changed it since.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 
+from invocation_operator.api.v1alpha1.engine import Operation
 from invocation_operator.api.v1alpha1.retention import RESTORE_FINALIZER, RetentionSpec, ServiceRetention
 from invocation_operator.cluster.client import KubeClient, Object
 from invocation_operator.cluster.errors import ClusterError, ObjectNotFound
 from invocation_operator.cluster.events import EventRecorder
 from invocation_operator.cluster.resources import RETENTION_POLICIES
 from invocation_operator.engine import errors
+from invocation_operator.plan.guardrails import check_operations, out_of_bounds
 from invocation_operator.plan.retention import restorable
 from invocation_operator.reconcile import services
 from invocation_operator.reconcile.cell import Cell
@@ -29,6 +33,8 @@ log = structlog.get_logger(__name__)
 PATIENCE_SECONDS = 60.0
 """How long a deletion waits for the restoration."""
 AGAIN_SECONDS = 2.0
+UNREAD = "its specification cannot be read."
+CAUSED = frozenset({Operation.SET_RETENTION})
 
 
 @dataclass(slots=True)
@@ -38,6 +44,10 @@ class Restorer:
     client: KubeClient
     engines: Engines
     events: EventRecorder
+    clock: Callable[[], float]
+    """Monotonic seconds."""
+    _begun: dict[str, float] = field(default_factory=dict)
+    """Since when policies are being let go by this process: its own clock may be another than the API server's."""
 
     async def mark(self, cell: Cell, obj: Object, *, wanted: bool) -> Object:
         """Make sure that ``obj`` carries the finalizer if and only if it is ``wanted``; return it as it is then.
@@ -63,29 +73,40 @@ class Restorer:
         metadata = obj["metadata"]
         if RESTORE_FINALIZER not in (metadata.get("finalizers") or ()):
             return Done()
-        since = datetime.now(UTC) - datetime.fromisoformat(metadata["deletionTimestamp"])
-        left: str | None = None
-        if spec is not None and since.total_seconds() < PATIENCE_SECONDS:
-            try:
-                left = await self._restore(obj, spec, known)
-            except Waiting as waiting:
-                if waiting.reason == "EngineSuspended":
-                    return Retry(AGAIN_SECONDS)
-                left = waiting.message
-            except errors.Rejected as error:
-                left = error.message
-            except errors.EngineError as error:
-                log.info("could not restore yet", error=error.message)
-                return Retry(AGAIN_SECONDS)
-        elif spec is not None:
+        left = await self._try(obj, spec, known) if spec is not None else UNREAD
+        if isinstance(left, Retry):
+            if not self._patience_is_over(metadata):
+                return left
             left = f"it was tried for {PATIENCE_SECONDS:.0f} seconds."
         if left is not None:
             self.events.tell(obj, "RestoreGivenUp", f"deleted without restoring everything: {left}", "Warning")
         try:
             await self.mark(cell, obj, wanted=False)
         except ObjectNotFound:
-            return Done()
+            # Somebody else took it off.
+            log.info("the policy is gone already")
+        self._begun.pop(metadata["uid"], None)
         return Done()
+
+    def _patience_is_over(self, metadata: Mapping[str, Any]) -> bool:
+        """After a minute by either clock: one that is behind must not keep the policy, nor may a restart of ours."""
+        waited = self.clock() - self._begun[metadata["uid"]]
+        since = datetime.now(UTC) - datetime.fromisoformat(metadata["deletionTimestamp"])
+        return max(waited, since.total_seconds()) >= PATIENCE_SECONDS
+
+    async def _try(self, obj: Object, spec: RetentionSpec, known: Mapping[str, ServiceRetention]) -> str | Retry | None:
+        """Restore; return what could not be, or that it may go better later, or None when all is well."""
+        begun = self._begun.setdefault(obj["metadata"]["uid"], self.clock())
+        try:
+            async with asyncio.timeout(max(AGAIN_SECONDS, PATIENCE_SECONDS - (self.clock() - begun))):
+                return await self._restore(obj, spec, known)
+        except Waiting as waiting:
+            return Retry(AGAIN_SECONDS) if waiting.reason == "EngineSuspended" else waiting.message
+        except errors.Rejected as error:
+            return error.message
+        except (errors.EngineError, TimeoutError) as error:
+            log.info("could not restore yet", error=str(error))
+            return Retry(AGAIN_SECONDS)
 
     async def _restore(self, obj: Object, spec: RetentionSpec, known: Mapping[str, ServiceRetention]) -> str | None:
         """Write back; return what could not be, None when all is well. Raises ``Waiting`` and the engine's errors."""
@@ -93,17 +114,25 @@ class Restorer:
         if not changed:
             return None
         resolved = await self._engine(obj, spec)
+        refused = check_operations(CAUSED, spec.reason, resolved.guardrails, resolved.namespace_labels)
+        if refused is not None:
+            return refused.message
+        found = {entry.name: await services.observe_one(resolved.station.client, entry.name) for entry in changed}
+        seen = {name: service for name, service in found.items() if service is not None}
+        kept_off = out_of_bounds(seen, CAUSED, resolved.guardrails, resolved.namespace_labels)
         restored: list[str] = []
         for entry in changed:
-            seen = await services.observe_one(resolved.station.client, entry.name)
-            back = restorable(entry, seen)
-            if back and seen is not None:
-                await services.change(resolved.station, seen, back)
+            service = seen.get(entry.name)
+            back = restorable(entry, service) if entry.name not in kept_off else {}
+            if back and service is not None:
+                await services.change(resolved.station, service, back)
                 restored.append(entry.name)
         if restored:
             shown = ", ".join(sorted(restored)[:5])
             more = f" and {len(restored) - 5} more" if len(restored) > 5 else ""
             self.events.tell(obj, "Restored", f"wrote back what held before the policy on {shown}{more}.")
+        if kept_off:
+            return f"the engine's guardrails keep it off {', '.join(sorted(kept_off)[:5])}."
         return None
 
     async def _engine(self, obj: Object, spec: RetentionSpec) -> Resolved:

@@ -34,11 +34,13 @@ from invocation_operator.engine import errors
 from invocation_operator.observe import retention as metrics
 from invocation_operator.plan import holds as plan_holds
 from invocation_operator.plan import retention as plan
+from invocation_operator.plan.caps import warnings
 from invocation_operator.plan.guardrails import check_operations, out_of_bounds
 from invocation_operator.plan.retention import Assessment, Drifted, Observed, Values
 from invocation_operator.reconcile import custody, services
 from invocation_operator.reconcile.cell import Cell
 from invocation_operator.reconcile.engines import Engines
+from invocation_operator.reconcile.keepsake import Keepsakes
 from invocation_operator.reconcile.parse import refusal_of
 from invocation_operator.reconcile.policies import Policies
 from invocation_operator.reconcile.policytalk import Findings, Talk, verdict_of, with_sweeps, within, without_values
@@ -71,6 +73,8 @@ class _Memory:
     counted: int = -1
     """Generation of the policy whose holds were counted last."""
     counted_at: float = float("-inf")
+    kept_in: str | None = None
+    """Where what held before was kept when this process last looked."""
 
 
 @dataclass(slots=True)
@@ -81,6 +85,7 @@ class RetentionReconciler:
     engines: Engines
     policies: Policies
     restorer: Restorer
+    keepsakes: Keepsakes
     events: EventRecorder
     gate: SchemaGate
     clock: Callable[[], float]
@@ -105,6 +110,10 @@ class RetentionReconciler:
         status = read_status(obj)
         memory = self._memories.setdefault(obj["metadata"]["uid"], _Memory())
         known = {**memory.entries, **{entry.name: entry for entry in status.services or ()}}
+        if status.restore_from not in (None, memory.kept_in):
+            # Another life of the process, or another process, has written it.
+            known = memory.entries | plan.recalled(await self.keepsakes.read(obj, status), status.services or ())
+            memory.entries, memory.kept_in = known, status.restore_from
         try:
             spec = RetentionSpec.model_validate(obj.get("spec") or {})
         except ValidationError as error:
@@ -169,7 +178,7 @@ class RetentionReconciler:
             # What was noted there is of other services, whatever their names are.
             known, memory.entries, memory.right_at = {}, {}, {}
         try:
-            findings = await self._look(cell, spec, resolved, memory, known)
+            findings = await self._look(cell, obj, spec, resolved, memory, known)
         except errors.EngineError as error:
             raise unreachable(resolved.station.address, error, redact=resolved.spec.redact_keys) from error
         await self._tell(cell, obj, spec, resolved, known, findings)
@@ -229,6 +238,7 @@ class RetentionReconciler:
     async def _look(
         self,
         cell: Cell,
+        obj: Object,
         spec: RetentionSpec,
         resolved: Resolved,
         memory: _Memory,
@@ -243,6 +253,7 @@ class RetentionReconciler:
         kept_off = {}
         if spec.drift is Drift.ENFORCE:
             kept_off = out_of_bounds(seen, CAUSED, resolved.guardrails, resolved.namespace_labels)
+        assessed: list[tuple[Assessment, ServiceRetention | None]] = []
         for name, service in seen.items():
             before = known.get(name)
             if name in claimed:
@@ -252,13 +263,17 @@ class RetentionReconciler:
                 message = "the engine's guardrails do not let this namespace change this service."
                 found.set_aside(name, State(kept_off[name]), message, before)
             else:
-                assessment = plan.assess(wanted, service, before, spec.drift)
-                await self._bring(spec, resolved, memory, found, assessment, before)
+                assessed.append((plan.assess(wanted, service, before, spec.drift), before))
+        restores = spec.drift is Drift.ENFORCE and spec.on_delete is OnDelete.RESTORE
+        foreseen = (plan.foreseen(assessment, before) for assessment, before in assessed if restores)
+        memory.kept_in = await self.keepsakes.keep(cell, obj, [entry for entry in foreseen if entry is not None])
+        for assessment, before in assessed:
+            await self._bring(spec, resolved, memory, found, assessment, before)
         for name in known.keys() - seen.keys():
             if plan.selected(spec, name):
                 message = "the engine has no such service any more; it is taken in again when it is back."
                 found.set_aside(name, State.GONE, message, known[name])
-        found.warnings = plan.warnings(
+        found.warnings = warnings(
             wanted,
             [s for s in found.after.values() if s.name not in claimed],
             automatic_keys=resolved.probe.capabilities.automatic_idempotency_keys,

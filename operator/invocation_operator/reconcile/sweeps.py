@@ -126,7 +126,10 @@ class SweepReconciler:
             entries.clear()
             entries.update({entry.name: entry for entry in made})
 
+        before = scene.entries.read().keys()
         await scene.entries.change(change)
+        for name in before - {sweep.name for sweep in sweeps}:
+            retention_metrics.forget_sweep(scene.namespace, scene.name, name)
         for entry in scene.entries.read().values():
             retention_metrics.next_sweep(scene.namespace, scene.name, entry.name, entry.next_schedule_time)
 

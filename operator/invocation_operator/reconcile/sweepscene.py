@@ -12,6 +12,7 @@ from invocation_operator.cluster.records import Record
 from invocation_operator.plan import sweeps as plan
 from invocation_operator.plan.sweeps import Occasion
 from invocation_operator.reconcile.cell import Cell
+from invocation_operator.reconcile.parse import source_of
 from invocation_operator.reconcile.sweepboard import SweepEntries, read_status, run_of
 from invocation_operator.values.text import cut
 from invocation_operator.values.times import parse_time
@@ -46,8 +47,7 @@ class Scene:
     @property
     def source(self) -> RecordSource:
         """The policy as a record names it."""
-        uid = str(self.obj["metadata"]["uid"])
-        return RecordSource(kind=RETENTION_KIND.kind, namespace=self.namespace, name=self.name, uid=uid)
+        return source_of(RETENTION_KIND.kind, self.obj)
 
     @property
     def request(self) -> str | None:

@@ -7,6 +7,7 @@ import pytest
 
 from invocation_operator.api.v1alpha1.retention import Drift, RetentionSpec, ServiceRetention, ServiceState
 from invocation_operator.plan import retention as plan
+from invocation_operator.plan.caps import warnings
 from invocation_operator.plan.retention import Observed, Setting
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -144,8 +145,8 @@ def test_retention_of_a_new_invocation_is_what_the_engine_gives_it(
 
 
 def test_warnings_are_silent_where_nothing_is_capped() -> None:
-    assert plan.warnings({J: H, I: DAY}, [service(H)], automatic_keys=True) == []
-    assert plan.warnings({I: H}, [service(DAY, idempotency=H)], automatic_keys=True) == []
+    assert warnings({J: H, I: DAY}, [service(H)], automatic_keys=True) == []
+    assert warnings({I: H}, [service(DAY, idempotency=H)], automatic_keys=True) == []
 
 
 def test_names_of_settings_are_those_of_the_policy_and_of_the_engine() -> None:
@@ -160,3 +161,41 @@ def test_names_of_settings_are_those_of_the_policy_and_of_the_engine() -> None:
         {"services": ["a"], "retention": {"journal": "60m"}, "timeouts": {"abortTimeout": "PT1M"}}
     )
     assert plan.requested_values(spec) == {J: H, Setting.ABORT_TIMEOUT: timedelta(minutes=1)}
+
+
+def noted(revision: int = 1, previous: str | None = "1d", **fields: Any) -> ServiceRetention:
+    """What status or a keepsake says of a service whose journal was set to two hours."""
+    fields = {"name": "s", "state": "InForce", "effective": {"journal": "2h"}, "revision": revision, **fields}
+    return ServiceRetention.model_validate(fields | ({"previous": {"journal": previous}} if previous else {}))
+
+
+RECALLED = [
+    (None, noted(), ("1d", 1), "shown and not kept"),
+    (noted(), None, ("1d", 1), "kept and not shown: one of more than status takes"),
+    (noted(previous="1d"), noted(previous=None), ("1d", 1), "changed, and not shown yet when the process died"),
+    (noted(2, "3d"), noted(1, "1d"), ("3d", 2), "kept of a newer revision, before it was changed"),
+    (noted(previous="3d"), noted(previous="1d"), ("1d", 1), "shown after it was changed"),
+]
+
+
+@pytest.mark.parametrize(("kept", "shown", "expected", "why"), RECALLED, ids=[r[3] for r in RECALLED])
+def test_recalled_is_what_can_be_restored_after_a_crash(
+    kept: ServiceRetention | None, shown: ServiceRetention | None, expected: tuple[str, int], why: str
+) -> None:
+    found = plan.recalled({"s": kept} if kept else {}, [shown] if shown else [])["s"]
+    assert (found.previous and found.previous.journal, found.revision) == expected, why
+
+
+def test_foreseen_is_what_a_change_will_have_changed_and_stays_so_after_it() -> None:
+    before, wanted = service(DAY), {J: 2 * H}
+    assessed = plan.assess(wanted, before, None, Drift.ENFORCE)
+    written = plan.foreseen(assessed, None)
+    assert written is not None
+    assert (written.previous, written.effective) == (plan.settings({J: DAY}), plan.settings({J: 2 * H}))
+    after = service(2 * H)
+    made = plan.entry(assessed, after, None, drift=Drift.ENFORCE, now=NOW)
+    again = plan.foreseen(plan.assess(wanted, after, made, Drift.ENFORCE), made)
+    assert again == written, "nothing is written anew while nothing changes"
+    assert plan.restorable(written, after) == {J: DAY}
+    assert plan.restorable(written, before) == {}, "the process died before it changed anything"
+    assert plan.foreseen(plan.assess(wanted, after, None, Drift.ENFORCE), None) is None, "it was so before"

@@ -97,6 +97,7 @@ def test_verdict_names_the_gravest_state_and_one_service() -> None:
     found.set_aside("c", ServiceState.CONFLICTED, "an older one has it", None)
     talk = verdict_of(SPEC, found)
     assert (talk.verdict, talk.reason) == (Verdict.STALLED, "Conflicted")
+    assert found.fields(EngineIdentity())["not_in_force"] == "b: Conflicted and 1 more"
     assert talk.message == "in force on 3 of 5 services. b: an older one has it The same state: c."
 
 

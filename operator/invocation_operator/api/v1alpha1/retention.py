@@ -16,6 +16,7 @@ from invocation_operator.api.v1alpha1.base import (
     Kind,
     ListType,
     Model,
+    Name,
     Rule,
     ShortText,
     StrictModel,
@@ -223,12 +224,16 @@ class RetentionStatus(Model):
     """Services on which everything that applies is in force."""
     summary: ShortText | None = None
     """`inForce/matched`, for the printer column."""
+    not_in_force: ShortText | None = None
+    """Where it is not in force and why, the gravest first, for the printer column."""
     drifts: Count = 0
     """How often values were found changed, over all services."""
     services: Annotated[list[ServiceRetention] | None, Field(max_length=200), ListType("map")] = None
     """The services, what needs attention first."""
     omitted: Count = 0
     """Services that are not shown. They are looked after all the same."""
+    restore_from: Name | None = None
+    """ConfigMap beside the policy with what `onDelete: Restore` writes back, of all services, also those not shown."""
     would_release: Release | None = None
     """What `applyToExisting` purges, or would purge; counted every ten minutes."""
     sweeps: Annotated[list[SweepStatus] | None, Field(max_length=SWEEPS + 2), ListType("map")] = None
@@ -256,6 +261,7 @@ RETENTION_KIND = Kind(
     columns=(
         Column("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', "Whether all of it is in force"),
         Column("Services", "string", ".status.summary", "Services on which it is in force, of those that match"),
+        Column("Not in force", "string", ".status.notInForce", "Where it is not in force, and why"),
         Column("Drifts", "integer", ".status.drifts", "How often values were found changed"),
         Column("Next sweep", "string", ".status.nextSweepTime", "When the next sweep is"),
         Column("Last sweep", "string", ".status.lastSweep", "What the last one freed"),
