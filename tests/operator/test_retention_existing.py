@@ -1,5 +1,6 @@
 """applyToExisting on a real engine: told first, then purged, and nothing that is held or has values of its own."""
 
+from e2e.rig import NEWEST
 from tests.operator.policies import PLURAL, Shelf
 from tests.operator.policies import any_shelf as any_shelf
 
@@ -24,7 +25,9 @@ def test_what_exists_is_counted_first_and_purged_when_that_is_asked_for(any_shel
     policy = shelf.until("kept", lambda s: s.get("wouldRelease", {}).get("results") == 3)
     told = policy["status"]["wouldRelease"]
     assert told["journals"] == 4, "the workflow's journal too"
-    assert told["bytes"] > 0
+    # An engine before 1.7 does not tell the sizes of journals.
+    assert ("bytes" in told) == (shelf.engine.version == NEWEST)
+    assert told.get("bytes", 1) > 0
     assert shelf.stage.status_of(keyed) == "completed"
     shelf.stage.patch("kept", {"applyToExisting": True}, PLURAL)
     names = {"existing-journals", "existing-results"}

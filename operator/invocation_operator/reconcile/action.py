@@ -27,7 +27,7 @@ from invocation_operator.plan.guardrails import check_specification
 from invocation_operator.plan.holds import CLEARS
 from invocation_operator.plan.refusal import Refusal
 from invocation_operator.plan.targets import DamagedSet
-from invocation_operator.reconcile import narrate, parse, reporting
+from invocation_operator.reconcile import narrate, parse, reporting, threshold
 from invocation_operator.reconcile.approval import Approvals
 from invocation_operator.reconcile.authors import Authors
 from invocation_operator.reconcile.board import Board
@@ -176,7 +176,7 @@ class ActionReconciler:
     async def _start(
         self, cell: Cell, board: Board, subject: Subject, spec: ActionSpec, resolved: Resolved, name: str
     ) -> Outcome:
-        now, seen = await self.engines.begin(resolved, clears=spec.action in CLEARS)
+        now, seen = await threshold.cross(self.engines, resolved, clears=spec.action in CLEARS)
         refused = check_specification(spec, resolved.guardrails, resolved.namespace_labels)
         if refused is not None:
             return await self._refuse(board, subject, refused)

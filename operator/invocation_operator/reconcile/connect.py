@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from urllib.parse import unquote, urlsplit
 
+from pydantic import ValidationError
+
 from invocation_operator.api.v1alpha1.engine import EngineSpec, NamespacesFrom
-from invocation_operator.cluster.client import KubeClient
+from invocation_operator.cluster.client import KubeClient, Object
 from invocation_operator.cluster.errors import Forbidden, ObjectNotFound
 from invocation_operator.cluster.resources import CLOUD_ENVIRONMENTS
 from invocation_operator.cluster.secrets import SecretProblem, key_of, read_credential
@@ -24,6 +26,14 @@ ADMIN_PORT = 9070
 _ENVIRONMENT = re.compile(r"[0-9A-Za-z_-]+")
 _REGION = re.compile(r"[0-9a-z-]+(\.[0-9a-z-]+)*")
 _API_VERSION = re.compile(r"/v\d+$")
+
+
+def parse_spec(obj: Object) -> EngineSpec | None:
+    """Return an engine's specification, or None when it is not valid."""
+    try:
+        return EngineSpec.model_validate(obj.get("spec") or {})
+    except ValidationError:
+        return None
 
 
 def may_refer(spec: EngineSpec, engine_namespace: str, namespace: str, labels: Mapping[str, str]) -> bool:

@@ -20,7 +20,8 @@ from invocation_operator.engine.errors import EngineError, reading
 from invocation_operator.engine.version import Support, supported
 from invocation_operator.observe import metrics
 from invocation_operator.reconcile.cell import Cell
-from invocation_operator.reconcile.engines import Engines, parse_spec
+from invocation_operator.reconcile.connect import parse_spec
+from invocation_operator.reconcile.engines import Engines
 from invocation_operator.reconcile.station import Resolved
 from invocation_operator.reconcile.waiting import Waiting
 from invocation_operator.reconcile.workbench import Done, Outcome, Retry

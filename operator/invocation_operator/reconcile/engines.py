@@ -9,11 +9,8 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from operator import itemgetter
 from weakref import WeakValueDictionary
-
-from pydantic import ValidationError
 
 from invocation_operator.api.v1alpha1.base import EngineIdentity, EngineRef
 from invocation_operator.api.v1alpha1.engine import EngineSpec, Guardrails
@@ -22,7 +19,6 @@ from invocation_operator.cluster.errors import ClusterError, Forbidden, ObjectNo
 from invocation_operator.cluster.resources import ENGINES, NAMESPACES
 from invocation_operator.engine import errors
 from invocation_operator.engine.client import EngineClient
-from invocation_operator.engine.models import EngineIdentity as EngineSeen
 from invocation_operator.engine.replay import require_caught_up
 from invocation_operator.engine.transport import Transport
 from invocation_operator.engine.version import Support, supported
@@ -30,7 +26,7 @@ from invocation_operator.observe import metrics
 from invocation_operator.plan.holds import Holds
 from invocation_operator.plan.urls import UrlPattern
 from invocation_operator.reconcile.budget import Budget
-from invocation_operator.reconcile.connect import address_of, connection_of, may_refer, static_url, url_of
+from invocation_operator.reconcile.connect import address_of, connection_of, may_refer, parse_spec, static_url, url_of
 from invocation_operator.reconcile.station import Key, Located, Probe, Resolved, Station
 from invocation_operator.reconcile.waiting import Waiting, forbidden, unreachable
 from invocation_operator.values.duration import DurationError, parse_duration
@@ -88,7 +84,8 @@ class Engines:
         self._holds: dict[str, Holds] = {}
         self._budgets: WeakValueDictionary[str, Budget] = WeakValueDictionary()
         self._former: dict[EngineClient | Transport, asyncio.Task[None]] = {}
-        self._know_holds: Callable[[], Awaitable[None]] | None = None
+        self.know_holds: Callable[[], Awaitable[None]] = _nothing_held
+        """Puts in force all that is held now; asked before anything is purged. Raises ``cluster.errors``."""
         self.revision = 0
         """Grows whenever what is known of any RestateEngine changes, or where it leads to."""
 
@@ -197,15 +194,6 @@ class Engines:
         """Return what no purge on the engine at ``address`` touches; whoever holds something puts it there."""
         return self._holds.setdefault(address, Holds())
 
-    def before_clearing(self, know_holds: Callable[[], Awaitable[None]]) -> None:
-        """Let ``know_holds`` be asked before anything is purged: it puts in force what is held at that moment."""
-        self._know_holds = know_holds
-
-    async def know_holds(self) -> None:
-        """Make sure that all holds there are now are in force. Raises the errors of ``cluster.errors``."""
-        if self._know_holds is not None:
-            await self._know_holds()
-
     def address(self, located: Located) -> str | None:
         """Return where a located engine leads to, as far as that is known without asking it."""
         return self._addresses.get((located.namespace, located.name))
@@ -293,21 +281,6 @@ class Engines:
         found = await self._client.get(NAMESPACES, None, namespace)
         labels: Mapping[str, str] = found["metadata"].get("labels") or {}
         return labels
-
-    async def begin(self, resolved: Resolved, *, clears: bool) -> tuple[datetime, EngineSeen]:
-        """Return the engine's time and what it is, for a run that begins: it shows what is, it is the one that was
-        resolved, and for one that ``clears`` everything that is held is known.
-
-        Raises ``Waiting``, the engine client's errors and those of ``cluster.errors``.
-        """
-        client = resolved.station.client
-        if clears:
-            await self.know_holds()
-        now, seen, _ = await asyncio.gather(client.now(), client.identity(), self.require_caught_up(resolved.station))
-        if seen.cluster_name != resolved.identity.cluster_name:
-            resolved.station.probe = None
-            raise Waiting("EngineChanged", "another cluster answers behind the engine's address; looking again.")
-        return now, seen
 
     async def require_caught_up(self, station: Station) -> None:
         """Make sure that what the engine shows is not of before its last restart. A crowd asks once.
@@ -460,12 +433,8 @@ class Engines:
             return await self.probe(station)
 
 
-def parse_spec(obj: Object) -> EngineSpec | None:
-    """Return an engine's specification, or None when it is not valid."""
-    try:
-        return EngineSpec.model_validate(obj.get("spec") or {})
-    except ValidationError:
-        return None
+async def _nothing_held() -> None:
+    """Nobody has said yet who holds something."""
 
 
 async def _close(connections: EngineClient | Transport) -> None:

@@ -83,7 +83,7 @@ class Policies:
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
-        self.engines.before_clearing(self.read)
+        self.engines.know_holds = self.read
 
     @staticmethod
     def sets_values(spec: RetentionSpec) -> bool:

@@ -33,7 +33,7 @@ from invocation_operator.plan.refusal import Refusal
 from invocation_operator.plan.retention import requested_values
 from invocation_operator.plan.sweeps import Occasion
 from invocation_operator.plan.targets import DamagedSet
-from invocation_operator.reconcile import narrate
+from invocation_operator.reconcile import narrate, threshold
 from invocation_operator.reconcile.authors import Authors
 from invocation_operator.reconcile.board import AGAIN
 from invocation_operator.reconcile.cell import Cell
@@ -198,7 +198,7 @@ class SweepReconciler:
     async def _start(
         self, scene: Scene, occasion: Occasion, action: ActionSpec, resolved: Resolved, name: str
     ) -> Outcome:
-        now, seen = await self.engines.begin(resolved, clears=True)
+        now, seen = await threshold.cross(self.engines, resolved, clears=True)
         also = await self._outlived(scene, occasion, resolved, now) if occasion.sweep.name in plan.EXISTING else None
         planning = await make_plan(action, resolved, now, keep_last=occasion.sweep.keep_last, also=also)
         if isinstance(planning, Refusal):

@@ -206,7 +206,9 @@ class Release(Model):
     journals: Count = 0
     """Journals past `journal`."""
     bytes: Count | None = None
-    """Bytes of all those journals; absent when they could not be counted in time."""
+    """Bytes of all those journals; absent when they could not be counted in time, and on engines before 1.7, which do
+    not tell.
+    """
     time: datetime | None = None
     """When it was counted, on the engine's clock."""
 

@@ -87,7 +87,9 @@ class SweepRun(Model):
     freed: Count = 0
     """Those that were purged, as was seen."""
     bytes_freed: Count | None = None
-    """Bytes of journal that this freed, counted before the run; a share of that if not all could be purged."""
+    """Bytes of journal that this freed, counted before the run; a share of that if not all could be purged. Absent when
+    they could not be counted, and on engines before 1.7, which do not tell.
+    """
     record: Name | None = None
     """Name of its InvocationRecord in the operator's namespace."""
     message: Annotated[str, StringConstraints(max_length=512)] | None = None

@@ -1,0 +1,28 @@
+"""What is made sure of at the moment at which a run begins, whatever kind it is of: called before its plan is made.
+
+Nothing is planned on an engine that has not read its log yet, or that is another one than it was; and nothing is purged
+before everything that is held is known.
+"""
+
+import asyncio
+from datetime import datetime
+
+from invocation_operator.engine.models import EngineIdentity
+from invocation_operator.reconcile.engines import Engines
+from invocation_operator.reconcile.station import Resolved
+from invocation_operator.reconcile.waiting import Waiting
+
+
+async def cross(engines: Engines, resolved: Resolved, *, clears: bool) -> tuple[datetime, EngineIdentity]:
+    """Return the engine's time and what it is. A run that ``clears`` is told of what is held.
+
+    Raises ``Waiting``, the engine client's errors and those of ``cluster.errors``.
+    """
+    if clears:
+        await engines.know_holds()
+    client = resolved.station.client
+    now, seen, _ = await asyncio.gather(client.now(), client.identity(), engines.require_caught_up(resolved.station))
+    if seen.cluster_name != resolved.identity.cluster_name:
+        resolved.station.probe = None
+        raise Waiting("EngineChanged", "another cluster answers behind the engine's address; looking again.")
+    return now, seen
