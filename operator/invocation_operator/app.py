@@ -161,7 +161,12 @@ def build(
     action_bench = Workbench(
         "InvocationAction", action_reconciler.reconcile, lambda obj: not parse.settled(obj), resting=resting
     )
-    policies = Policies(known, client, settings.namespaces or (None,))
+    policies = Policies(
+        known,
+        client,
+        settings.namespaces or (None,),
+        ring=lambda: retention_bench.ring_all(),  # noqa: PLW0108 - it is made below
+    )
     retention_reconciler = RetentionReconciler(
         client=client,
         engines=known,

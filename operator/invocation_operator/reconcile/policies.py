@@ -7,7 +7,7 @@ from the API server before anything is purged: a watch may be behind.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,6 +74,8 @@ class Policies:
     engines: Engines
     client: KubeClient
     namespaces: Sequence[str | None] = (None,)
+    ring: Callable[[], None] = lambda: None
+    """Wakes all policies: what was read is news that the watch has not told."""
     _known: dict[Key, Policy] = field(default_factory=dict)
     _addresses: dict[str, str] = field(default_factory=dict)
     _gone: dict[str, None] = field(default_factory=dict)
@@ -143,9 +145,21 @@ class Policies:
             self._answered = answers
 
     async def _read_all(self) -> None:
+        before = dict(self._known)
+        there: set[str] = set()
+        changed = False
         for namespace in self.namespaces:
             async for obj in self.client.list(RETENTION_POLICIES, namespace):
-                self.observe(obj, deleted=False)
+                there.add(obj["metadata"]["uid"])
+                changed |= self.observe(obj, deleted=False)
+        for key, policy in before.items():
+            # A watch that was interrupted does not tell of what went meanwhile.
+            if policy.uid not in there and self._known.get(key) is policy:
+                del self._known[key]
+                self._bury(policy.uid)
+                changed = True
+        if changed:
+            self.ring()
         located: dict[tuple[str, str | None, str | None], str | None] = {}
         for policy in [policy for policy in self._known.values() if policy.held]:
             ref, namespace = policy.engine_ref, policy.key[0]

@@ -124,6 +124,10 @@ class SweepBoard:
 
     def _into(self, entries: dict[str, SweepStatus]) -> None:
         name = self._occasion.sweep.name
+        if self.knobs() is None:
+            # It has left the policy: the record tells how it ended, status has no place for it any more.
+            entries.pop(name, None)
+            return
         entry = plan.begun(entries.get(name) or SweepStatus(name=name), self._occasion)
         if self.status.phase in TERMINAL:
             entries[name] = plan.ended(entry, run_of(self._occasion, self.status, self._planned_bytes))

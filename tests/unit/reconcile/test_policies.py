@@ -48,7 +48,11 @@ class Desk:
             clock=lambda: 0.0,
         )
         self.kube.engine("shop", "default", url=URL)
-        self.policies = Policies(self.engines, cast("KubeClient", self.kube))
+        self.rings = 0
+        self.policies = Policies(self.engines, cast("KubeClient", self.kube), ring=self.rung)
+
+    def rung(self) -> None:
+        self.rings += 1
 
     def put(self, name: str, uid: str = "", **spec: Any) -> Object:
         metadata = {"creationTimestamp": "2026-11-25T12:00:00Z", "uid": uid or f"uid-{name}"}
@@ -92,6 +96,33 @@ async def test_policy_that_is_gone_is_not_brought_back_by_an_older_list() -> Non
     desk.put("legal", "uid-successor", holds=[{**HOLD, "name": "again"}])
     await desk.policies.read()
     assert desk.held() == {"shop/legal (again)"}
+
+
+async def test_policy_that_went_while_the_watch_was_interrupted_holds_and_claims_nothing_more() -> None:
+    desk = Desk()
+    desk.put("older", retention={"journal": "1d"}, holds=[HOLD])
+    desk.put("younger", retention={"journal": "2d"})
+    await desk.policies.read()
+    desk.policies.lead("uid-older", ADDRESS)
+    assert await desk.policies.claimed(("shop", "younger"), ADDRESS, ["checkout"]) == {"checkout": "shop/older"}
+    del desk.kube.objects[(RETENTION_POLICIES.plural, "shop", "older")]
+    rings = desk.rings
+    await desk.policies.read()
+    assert desk.held() == set()
+    assert await desk.policies.claimed(("shop", "younger"), ADDRESS, ["checkout"]) == {}
+    assert desk.rings == rings + 1, "the younger one takes over at once"
+    await desk.policies.read()
+    assert desk.rings == rings + 1, "no news, no ring"
+
+
+async def test_policy_that_comes_while_a_list_is_read_is_not_taken_for_gone() -> None:
+    desk = Desk()
+    reading = asyncio.create_task(desk.policies.read())
+    await asyncio.sleep(0.005)
+    desk.policies.observe(desk.put("legal", holds=[HOLD]), deleted=False)
+    desk.policies.lead("uid-legal", ADDRESS)
+    await reading
+    assert desk.held() == {"shop/legal (case)"}
 
 
 async def test_older_version_of_a_policy_does_not_undo_a_newer_one() -> None:

@@ -324,6 +324,43 @@ async def test_run_that_a_crash_cut_short_is_taken_over_and_told_once(scene: Sce
     assert len(scene.wires.api.all("invocationrecords")) == 1
 
 
+async def test_sweep_that_leaves_its_policy_in_mid_run_stops_and_leaves_status(scene: Scene) -> None:
+    ids = scene.completed(12)
+    scene.policy(limits={"operationsPerSecond": 10, "maxInFlight": 1})
+    scene.ask("now")
+    working = asyncio.create_task(scene.settle())
+    while len(scene.left()) > 10:  # noqa: ASYNC110 - the model tells nobody
+        await asyncio.sleep(0.01)
+    other = {"name": "other", "schedule": "0 4 * * *", "action": "Purge", "suspend": True}
+    scene.patch({"spec": {"sweeps": [other]}})
+    scene.cell.put(scene.wires.api.get("retentionpolicies", "shop", "p"))
+    await working
+    assert scene.left() & set(ids), "it stopped"
+    assert [entry["name"] for entry in scene.status["sweeps"]] == ["other"]
+    [record] = scene.wires.api.all("invocationrecords")
+    assert record["status"]["phase"] == "Stopped"
+
+
+async def test_sweep_that_is_edited_in_mid_run_goes_on_with_what_was_planned(scene: Scene) -> None:
+    ids, others = scene.completed(8), scene.completed(3, "fail_terminal")
+    made = {"name": "nightly", "schedule": "0 3 * * *", "action": "Purge", "target": {"outcomes": ["Succeeded"]}}
+    scene.policy(target={"outcomes": ["Succeeded"]}, limits={"operationsPerSecond": 10, "maxInFlight": 1})
+    scene.ask("now")
+    working = asyncio.create_task(scene.settle())
+    while len(scene.left()) > 9:  # noqa: ASYNC110 - the model tells nobody
+        await asyncio.sleep(0.01)
+    # Another schedule, another action and a wider target: all for the next time.
+    scene.patch({"spec": {"sweeps": [{**made, "schedule": "0 4 * * *", "action": "PurgeJournal", "target": {}}]}})
+    scene.cell.put(scene.wires.api.get("retentionpolicies", "shop", "p"))
+    await working
+    assert scene.left() == set(others)
+    assert ids
+    [run] = scene.history
+    assert (run["phase"], run["freed"]) == ("Succeeded", 8)
+    assert scene.status["nextSweepTime"] == "2026-11-26T04:00:00Z"
+    assert scene.status["lastHandledRequest"] == "now"
+
+
 async def test_what_is_held_is_planned_by_no_sweep_and_asked_by_none(scene: Scene) -> None:
     good, bad = scene.completed(3), scene.completed(2, "fail_terminal")
     holds = [{"name": "failures", "target": {"outcomes": ["Failed"]}}]
