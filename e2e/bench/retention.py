@@ -56,10 +56,10 @@ def _swept(stage: Stage, name: str, size: int) -> tuple[float, float, dict[str, 
         "apiVersion": "ops.restate.dev/v1alpha1",
         "kind": "RetentionPolicy",
         "metadata": {"name": name, "namespace": NAMESPACE},
-        "spec": {"engineRef": {"name": "raised"}, "services": [crowd.service], "sweeps": [sweep]},
+        "spec": {"engineRef": {"name": "production"}, "services": [crowd.service], "sweeps": [sweep]},
     }
     with stage.operator(name) as operator:
-        stage.connect("raised", stage.engine.admin_url, RAISED)
+        stage.connect("production", stage.engine.admin_url, RAISED)
         stage.control_plane.request("POST", POLICIES, body).expect(201)
         patch = {"metadata": {"annotations": {"ops.restate.dev/requestedAt": "now"}}}
         begun = time.perf_counter()
