@@ -41,7 +41,7 @@ lint: $(STAMP) ## Style, types, layers, drift of generated files
 	ruff check
 	ruff format --check
 	mypy
-	mypy e2e/rig e2e/services e2e/demo e2e/bench e2e/scenarios
+	mypy e2e/rig e2e/services e2e/demo e2e/bench e2e/scenarios e2e/simulation
 	lint-imports
 	python -m invocation_operator crds --check crds --reference docs/reference/api.md
 	python -m invocation_operator crds --check $(CHART)/files/crds

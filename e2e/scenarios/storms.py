@@ -64,8 +64,8 @@ def weather(lane: Lane, storm: Storm) -> Weathered:
         proxy.faults.strike(storm.fault, pattern, count=storm.count, share=storm.share, seed=name)
     try:
         lane.create(lane.manifest(name, storm.case.action, {"ids": ids}, **storm.case.spec, **storm.spec))
-        # Beyond the timeout of one request to the API server, and a few of those that are repeated.
-        lane.ended(name, timeout=180)
+        # A plan needs some ten requests that are answered, and is tried again after a minute at most.
+        lane.ended(name, timeout=900)
         seen.problems = truth.told(lane, name, len(ids)) + storm.case.wrong(ids)
     except TimeoutError as error:
         seen.problems = [str(error)]

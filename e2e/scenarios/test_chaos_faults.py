@@ -43,11 +43,11 @@ def lanes(
 def test_chaos_fault_between_operator_and_engine_leaves_each_effect_once(
     lanes: Sequence[Lane], world: World, make: Callable[[World], Case]
 ) -> None:
-    """Each fault strikes some calls, some queries, and a quarter of everything."""
+    """Each fault strikes some calls, some queries, and a tenth of everything."""
     case = make(world)
     storms = [Storm(case, fault, count=3) for fault in Fault]
     storms += [Storm(case, fault, patterns=[QUERIES], count=5) for fault in Fault]
-    storms += [Storm(case, fault, patterns=[f"{CALLS}|{QUERIES}"], count=None, share=0.25, size=20) for fault in Fault]
+    storms += [Storm(case, fault, patterns=[f"{CALLS}|{QUERIES}"], count=None, share=0.1, size=20) for fault in Fault]
     _play(lanes, storms)
 
 

@@ -31,7 +31,11 @@ def main() -> int:
     what.add_argument("--seeds", metavar="FIRST:LAST", help="histories drawn from these seeds")
     what.add_argument("--exhaustive", action="store_true", help="every fault at every boundary")
     what.add_argument("--pairs", action="store_true", help="every pair of faults")
-    what.add_argument("--replay", metavar="SEED|ACTION:SIZE", help="one history, told in full")
+    what.add_argument(
+        "--replay",
+        metavar="SEED|ACTION:SIZE[+VARIANT...]",
+        help="one history, told in full; ACTION:SIZE+waves+approval+chunks+election for such ones",
+    )
     parser.add_argument("--faults", default="", help="N=KIND[:SECONDS],... for a replay of ACTION:SIZE")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
@@ -50,12 +54,26 @@ def _work(options: argparse.Namespace) -> Iterator[farm.Work]:
             for size in (1, 2):
                 for part in range(PARTS):
                     yield f"{action}:{size}", part, PARTS
+        for variant in ALSO:
+            for part in range(PARTS):
+                yield variant, part, PARTS
     else:
         for action in ("RestartAsNew", "Cancel"):
             for part in range(PAIR_PARTS):
                 yield f"pairs {action}:1", part, PAIR_PARTS
 
 
+ALSO = (
+    "RestartAsNew:2+waves",
+    "Resume:2+waves",
+    "Cancel:2+approval",
+    "RestartAsNew:2+chunks",
+    "Cancel:2+chunks+approval",
+    "Cancel:2+election",
+    "RestartAsNew:2+election+waves",
+    "RestartAsNew:2+waves+approval+chunks",
+)
+"""What is searched beside each action on one and two invocations."""
 PARTS = 8
 PAIR_PARTS = 64
 

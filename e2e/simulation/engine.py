@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -462,7 +463,7 @@ class Engine:
                 other.deployment = self.latest(other.service)
                 self._append(other, "Command: Input")
                 self._enter(other, "running")
-                self._later(self._moment(), lambda other=other: self._settle(other))
+                self._later(self._moment(), partial(self._settle, other))
                 return
 
     def _enter(self, found: Invocation, status: str) -> None:

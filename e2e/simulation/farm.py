@@ -3,10 +3,10 @@
 import time
 
 from e2e.simulation import search
-from e2e.simulation.scenarios import Scenario, drawn, smallest
+from e2e.simulation.scenarios import VARIANTS, Scenario, drawn, smallest
 
 Work = tuple[str, int, int]
-"""What to search: `seeds` from one to another, or `ACTION:SIZE` (`pairs ACTION:SIZE`), of so many parts one."""
+"""What to search: `seeds` from one to another, or what `scenario_of` reads (or `pairs` of it), of so many parts one."""
 
 
 def play(work: Work) -> tuple[search.Tally, float]:
@@ -29,6 +29,10 @@ def play(work: Work) -> tuple[search.Tally, float]:
 
 
 def scenario_of(text: str) -> Scenario:
-    """The scenario that `ACTION:SIZE` names."""
-    action, _, size = text.partition(":")
-    return smallest(action, int(size or 1))
+    """The scenario that `ACTION:SIZE` names, or `ACTION:SIZE+VARIANT+...`."""
+    name, *variants = text.split("+")
+    action, _, size = name.partition(":")
+    scenario = smallest(action, int(size or 1))
+    for variant in variants:
+        scenario = VARIANTS[variant](scenario)
+    return scenario

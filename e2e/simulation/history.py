@@ -7,7 +7,7 @@ import asyncio
 import contextvars
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from random import Random
 from typing import Any
 
@@ -17,9 +17,9 @@ from e2e.simulation.engine import EPOCH, Engine, Invocation
 from e2e.simulation.loop import VirtualLoop
 from e2e.simulation.observer import Observer
 from e2e.simulation.processes import Process
-from e2e.simulation.scenarios import ENGINE, NAME, NAMESPACE, OPERATOR_NAMESPACE, Event, Scenario
+from e2e.simulation.scenarios import ENGINE, HAPPENINGS, NAME, NAMESPACE, OPERATOR_NAMESPACE, Event, Scenario
 from e2e.simulation.tables import Tables
-from e2e.simulation.wires import ENGINE_FAULTS, KUBE_FAULTS, LATE, STALLED, Fault
+from e2e.simulation.wires import ELECTED_FAULTS, ENGINE_FAULTS, KUBE_FAULTS, LATE, SLEEP, STALLED, Fault
 from invocation_operator.observe import metrics
 from invocation_operator.settings import Settings
 from invocation_operator.values.ids import NOBODY
@@ -73,7 +73,7 @@ class World:
         self._disorder = disorder
         self.faults: dict[int, Fault] = {}
         self._dice = {name: Random(f"{seed}/{name}") for name in ("order", "latency", "faults", "engine", "events")}
-        self.loop = VirtualLoop(self._dice["order"] if disorder else None)
+        self.loop = VirtualLoop(self._dice["order"] if disorder else None)  # type: ignore[abstract]
         self._world = contextvars.Context()
         self._latency = 0.001 if not disorder else self._dice["latency"].choice((0.0005, 0.002, 0.01, 0.05))
         self.boundaries = 0
@@ -92,6 +92,7 @@ class World:
         self.population: list[Invocation] = []
         self._ids: list[str] = []
         self.observer = Observer(self)
+        self.api.watch("invocationrecords", self._collect_late)
         self.engine.noted = self.observer.noted
 
     # What the wires ask.
@@ -141,7 +142,10 @@ class World:
         dice = self._dice["faults"]
         if self.quiet or dice.random() >= self.scenario.fault_rate:
             return None
-        kind = dice.choice(ENGINE_FAULTS if side == "engine" else KUBE_FAULTS)
+        engine_faults = ELECTED_FAULTS if self.scenario.elected else ENGINE_FAULTS
+        kind = dice.choice(engine_faults if side == "engine" else KUBE_FAULTS)
+        if kind == SLEEP:
+            return Fault(kind, dice.uniform(0.1, 3 * self.scenario.lease_seconds))
         if kind not in (LATE, STALLED):
             return Fault(kind)
         longest = 14.0 if side == "kube" else 0.95 * self.scenario.call_timeout_seconds
@@ -154,6 +158,9 @@ class World:
 
     def sent(self, process: Process, number: int, method: str, path: list[str], body: Any) -> Any:
         return self.observer.sent(process, number, method, path, body)
+
+    def wrote(self, process: Process, method: str, path: str) -> None:
+        self.observer.wrote(process, method, path)
 
     def arrived(self, token: Any, operation: Callable[[], Any]) -> Any:
         return self.observer.arrived(token, operation)
@@ -169,7 +176,9 @@ class World:
         number = len(self.processes) + 1
         scenario = self.scenario
         settings = _settings(scenario.lease_seconds, scenario.call_timeout_seconds, batches=scenario.batches)
-        process = Process(self, f"op{number}", settings.model_copy(update={"identity": f"op{number}"}))
+        name = f"op{number}"
+        settings = settings.model_copy(update={"identity": name, "leader_elect": scenario.elected})
+        process = Process(self, name, settings, scenario.sizes)
         self.processes.append(process)
         self.tell(process.name, "starts")
         process.start()
@@ -209,7 +218,15 @@ class World:
     def second(self) -> None:
         """Another operator beside the one that is there."""
         if sum(process.alive for process in self.processes) < 3:
-            self.later(0.0, lambda: self.start() and None)
+            self.later(0.0, self._start)
+
+    def _start(self) -> None:
+        self.start()
+
+    def _collect_late(self, event: str, _: dict[str, Any]) -> None:
+        """The garbage collector is never in a hurry."""
+        if event == "DELETED":
+            self.later(self._dice["events"].uniform(0.5, 20.0), self.api.collect_garbage)
 
     def _ensure(self) -> None:
         if not any(process.alive for process in self.processes):
@@ -253,17 +270,21 @@ class World:
         self.api.create("namespaces", None, {"metadata": {"name": NAMESPACE}})
         self.api.create("restateengines", NAMESPACE, {"metadata": {"name": ENGINE}, "spec": scenario.engine_spec})
         self.start()
+        if scenario.elected:
+            self.start()
         await asyncio.sleep(scenario.first_seconds)
         self.api.create("invocationactions", NAMESPACE, self.manifest())
         self.events_left = len(scenario.events)
         for event in scenario.events:
-            self.later(event.at, lambda event=event: self._happen(event))
+            self.later(event.at, partial(self._happen, event))
         await asyncio.sleep(scenario.faulty_seconds if self._plan is None else 0.0)
         while self.events_left or not self._faults_done():
             if self.observer.finished() and self._plan is not None and not self.events_left:
                 break
             await asyncio.sleep(0.5)
         self.quiet = True
+        if scenario.approved:
+            HAPPENINGS["approve-from-now-on"](self, None)
         self._ensure_later()
         await self._until_finished()
         while self._under_way:
@@ -310,6 +331,7 @@ class World:
         await self._settled("AlreadyExecuted")
 
     async def _settled(self, phase: str) -> None:
+        found = None
         for _ in range(240):
             obj = self.api.get("invocationactions", NAMESPACE, NAME)
             found = (obj or {}).get("status", {}).get("phase")

@@ -122,4 +122,3 @@ def _effect(
                 # Also one that was born again between look and call: the window that the documentation names.
                 return None
             return "somebody else restarted it"
-    return None

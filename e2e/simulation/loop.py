@@ -11,7 +11,10 @@ import itertools
 import sys
 from collections.abc import Callable, Coroutine
 from random import Random
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, TypeVarTuple
+
+_T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
 
 STEPS_IN_AN_INSTANT = 200_000
 """More steps than this without time passing are a busy loop."""
@@ -112,7 +115,12 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def time(self) -> float:
         return self._now
 
-    def call_soon(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> asyncio.Handle:
+    def call_soon(
+        self,
+        callback: Callable[[*_Ts], object],
+        *args: *_Ts,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
         if not self._closed:
             self._ready.append(handle)
@@ -121,7 +129,11 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     call_soon_threadsafe = call_soon
 
     def call_at(
-        self, when: float, callback: Any, *args: Any, context: contextvars.Context | None = None
+        self,
+        when: float,
+        callback: Callable[[*_Ts], object],
+        *args: *_Ts,
+        context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
         handle = asyncio.TimerHandle(when, callback, args, self, context)
         if not self._closed:
@@ -129,7 +141,11 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         return handle
 
     def call_later(
-        self, delay: float, callback: Any, *args: Any, context: contextvars.Context | None = None
+        self,
+        delay: float,
+        callback: Callable[[*_Ts], object],
+        *args: *_Ts,
+        context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
         return self.call_at(self._now + delay, callback, *args, context=context)
 
@@ -141,9 +157,9 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     ) -> asyncio.Task[Any]:
         return _Task(coro, loop=self, name=name, context=context)
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+    def run_in_executor(self, executor: Any, func: Callable[[*_Ts], _T], *args: *_Ts) -> asyncio.Future[_T]:
         """There are no threads: it is done at once."""
-        future = self.create_future()
+        future: asyncio.Future[_T] = self.create_future()
         try:
             future.set_result(func(*args))
         except Exception as error:
@@ -201,7 +217,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             ready.pop()
         if handle._cancelled:
             return
-        owner = handle._context.get(OWNER)
+        owner = handle._context.get(OWNER)  # type: ignore[attr-defined]  # whose it is, asyncio keeps to itself
         if owner is not None and owner.frozen:
             owner.kept.append(handle)
             return
@@ -228,7 +244,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
 def run(main: Coroutine[Any, Any, Any], random: Random | None = None) -> Any:
     """Run `main` in virtual time; `asyncio.get_running_loop().time()` tells it."""
-    loop = VirtualLoop(random)
+    loop = VirtualLoop(random)  # type: ignore[abstract]  # what needs sockets, threads or processes is not there
     try:
         return loop.run(main)
     finally:

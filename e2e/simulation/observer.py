@@ -6,12 +6,15 @@ they are stored, invocations as they live and die.
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from e2e.simulation.consent import Consent
 from e2e.simulation.engine import Invocation
 from e2e.simulation.judgement import judge
+from e2e.simulation.leading import Leading
+from e2e.simulation.rollouts import Rollouts
 from e2e.simulation.scenarios import NAME, NAMESPACE
 from invocation_operator.api.v1alpha1.action import Outcome
 from invocation_operator.cluster.records import TERMINAL, Record
@@ -29,6 +32,8 @@ LOOK_SECONDS = 2.0
 STOP_SECONDS = 1.0
 """How long after a stop something may still be asked, beside what the watch takes to tell of it."""
 _IDS = re.compile(r"'(inv_[^']*)'")
+PLANNED_OPS = {"resume", "restart-as-new"}
+"""Calls that a run in waves consists of."""
 MAIN = {"cancel", "restart-as-new"}
 """Calls that must come once."""
 
@@ -60,6 +65,11 @@ class Run:
     @property
     def name(self) -> str:
         return self.record.name
+
+    @property
+    def uid(self) -> str:
+        """Of this very record: the next one of its name is another run."""
+        return str(self.record.obj["metadata"]["uid"])
 
     def intended(self, id_: str) -> bool:
         """Whether it is written down that this one may have been asked."""
@@ -96,6 +106,8 @@ class Observer:
         self._outages: list[tuple[str, float, float]] = []
         self._asked: Counter[tuple[str, str, int]] = Counter()
         self._limit = 0
+        self._rollouts, self._consent, self._leading = Rollouts(world), Consent(world), Leading(world)
+        world.api.watch("configmaps", self._consent.kept)
         world.api.watch("invocationrecords", self._record)
         world.api.watch("invocationactions", self._action)
         world.api.watch("restateengines", self._engine)
@@ -106,6 +118,10 @@ class Observer:
         self.world.tell("", f"!! {kind}: {text}")
         self.problems.append(f"{kind}: {text}")
 
+    def _problems(self, kind: str, what: str, found: Iterable[str]) -> None:
+        for text in found:
+            self.problem(kind, f"{what}: {text}")
+
     # What the servers store.
 
     def _record(self, event: str, obj: dict[str, Any]) -> None:
@@ -115,12 +131,10 @@ class Observer:
             return
         record = Record.of(obj)
         key = obj["metadata"]["uid"]
-        if key not in self._sets:
-            planned = list(decode(record.spec.plan.targets)) if record.spec.plan.targets else []
-            self._sets[key] = planned, {one.id: n for n, one in enumerate(planned)}
-        planned, index = self._sets[key]
-        if record.spec.plan.chunks and len(planned) < record.spec.plan.total:
-            planned = self._chunks(record)
+        known = key in self._sets
+        planned, index = self._sets.get(key, ([], {}))
+        if not known:
+            planned = decode(record.spec.plan.targets) if record.spec.plan.targets else self._chunks(record)
             index = {one.id: n for n, one in enumerate(planned)}
             if len(planned) == record.spec.plan.total:
                 self._sets[key] = planned, index
@@ -131,6 +145,11 @@ class Observer:
         if before is not None and same and before.record.finished and obj["status"] != before.record.obj["status"]:
             self.problem("record", f"{name} was changed after its end")
         run = self._runs[name] = Run(record, planned, ledger, index)
+        if event == "ADDED":
+            self._problems("approval", name, self._consent.begun(run))
+        if not known and key in self._sets:
+            self._problems("approval", name, self._consent.complete(run))
+        self._problems("waves", name, self._rollouts.stored(before, run))
         if record.finished and not (before is not None and same and before.record.finished):
             # Now, and not only in the end: what is told to be effective has to be so when it is told.
             self._judge(run)
@@ -147,6 +166,8 @@ class Observer:
     def _action(self, event: str, obj: dict[str, Any]) -> None:
         if obj["metadata"]["name"] != NAME:
             return
+        if event != "DELETED" and not self.closed:
+            self._problems("approval", NAME, self._consent.told(obj))
         self._deleted = event == "DELETED" or "deletionTimestamp" in obj["metadata"]
         self._suspended = bool(obj["spec"].get("suspend"))
         limit = (obj["spec"].get("limits") or {}).get("maxInFlight")
@@ -169,6 +190,10 @@ class Observer:
     def asked(self, process: "Process", side: str) -> None:
         """Count requests, for what is a storm."""
         self._asked[process.name, side, int(self.world.loop.time())] += 1
+
+    def wrote(self, process: "Process", method: str, path: str) -> None:
+        """A request to the API server leaves."""
+        self._problems("leader", "a write", self._leading.writes(process, method, path))
 
     def outage(self, side: str, seconds: float) -> None:
         """A server is away."""
@@ -216,6 +241,10 @@ class Observer:
         if not runs:
             self.problem("set", f"{told}: no record holds it")
             return
+        self._problems("leader", told, self._leading.leaves(call))
+        for run in runs:
+            if call.op in PLANNED_OPS:
+                self._problems("waves", told, self._rollouts.leaves(call, run))
         if not any(run.record.holder == call.process.name for run in runs):
             self.problem("holder", f"{told}: the record is held by {[run.record.holder for run in runs]}")
         if not any(run.intended(call.id) for run in runs):
@@ -224,7 +253,8 @@ class Observer:
             self.problem("look", f"{told}: its row was read {now - call.looked_at:.2f} s ago")
         since = self._stopped_since
         grace = STOP_SECONDS + 3.5
-        if since is not None and now - since > grace and call.op != "resume" and not self._blind(since):
+        slept = now - call.process.woke_at < grace
+        if since is not None and now - since > grace and call.op != "resume" and not slept and not self._blind(since):
             self.problem("stop", f"{told}: {now - since:.2f} s after a stop")
 
     def _blind(self, since: float) -> bool:
@@ -242,6 +272,8 @@ class Observer:
                 if self.world.engine.replaying is None:
                     self._true_looks[process.name, id_] = now
         self._serving = token if isinstance(token, dict) else None
+        for call in (self._serving or {}).values():
+            self._rollouts.arrives(call)
         try:
             return operation()
         finally:
@@ -333,9 +365,13 @@ class Observer:
 
     def _status(self) -> None:
         obj = self.world.api.get("invocationactions", NAMESPACE, NAME)
-        status = (obj or {}).get("status", {})
+        status: dict[str, Any] = (obj or {}).get("status", {})
         run = self._runs.get(status.get("record") or "")
-        if obj is None or run is None or status.get("phase") == "AlreadyExecuted":
+        if obj is None or run is None:
+            return
+        if status.get("phase") == "AlreadyExecuted":
+            if run.record.spec.source.uid == obj["metadata"]["uid"] and not self.closed:
+                self.problem("status", "the object's own run is told to be that of an earlier one")
             return
         if run.record.spec.source.uid != obj["metadata"]["uid"]:
             self.problem("status", f"{status.get('phase')} is told of a run that another object of this name has begun")

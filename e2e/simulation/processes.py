@@ -8,6 +8,7 @@ import asyncio
 import contextvars
 import json
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
@@ -15,8 +16,11 @@ from e2e.simulation.apiserver import Object, kinds
 from e2e.simulation.loop import OWNER
 from e2e.simulation.wires import Network, SimulatedEngineClient, SimulatedKube
 from invocation_operator.app import House, Shutdown, _hand_over, _opened, build
+from invocation_operator.cluster.chunks import SetSizes
 from invocation_operator.cluster.client import Resource
+from invocation_operator.cluster.election import Elector
 from invocation_operator.cluster.errors import ClusterError
+from invocation_operator.cluster.records import Lease
 from invocation_operator.settings import Settings
 
 
@@ -35,8 +39,9 @@ class World(Network, Protocol):
 class Process:
     """One operator."""
 
-    def __init__(self, world: World, name: str, settings: Settings) -> None:
+    def __init__(self, world: World, name: str, settings: Settings, sizes: SetSizes) -> None:
         self.world = world
+        self.sizes = sizes
         self.name = name
         self.settings = settings
         self.frozen = False
@@ -95,13 +100,18 @@ class Process:
     async def _main(self) -> None:
         settings = self.settings
         self.shutdown = shutdown = Shutdown()
-        kube = SimulatedKube(self.world, self)
+        clock = asyncio.get_running_loop().time
+        elector = self._elector(clock)
+        may_write: Callable[[], bool] = (lambda: elector.certain) if elector is not None else (lambda: True)
+        kube = SimulatedKube(self.world, self, may_write=may_write)
         self.house = house = build(
             settings,
             kube,
             shutdown,
-            clock=asyncio.get_running_loop().time,
+            elector=elector,
+            clock=clock,
             engine_client=partial(SimulatedEngineClient, self.world, self),
+            sizes=self.sizes,
         )
         try:
             await _opened(settings, house, shutdown)
@@ -114,6 +124,7 @@ class Process:
         for plural in plurals:
             told = [h.fn for h in handlers if h.selector and plural in (h.selector.any_name, h.selector.plural)]
             tasks.append(asyncio.create_task(self._watch(kube, plural, told)))
+        house.duty.opened.set()
         await shutdown.event.wait()
         await _hand_over(settings, house, shutdown)
         for task in tasks:
@@ -121,6 +132,13 @@ class Process:
         await asyncio.gather(*tasks, return_exceptions=True)
         await house.known.close()
         self._end()
+
+    def _elector(self, clock: Callable[[], float]) -> Elector | None:
+        settings = self.settings
+        if not settings.leader_elect:
+            return None
+        lease, renewing = Lease(settings.lease_seconds), SimulatedKube(self.world, self)
+        return Elector(renewing, settings.operator_namespace, settings.lease_name, settings.identity, lease, clock)
 
     def _end(self) -> None:
         self.end_watches()

@@ -1,15 +1,17 @@
 """What is played: a population of invocations, a manifest, and what people and machines do meanwhile."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from e2e.simulation.engine import SCRIPTS, Engine, Invocation, Script
+from invocation_operator.cluster.chunks import SetSizes
 
 if TYPE_CHECKING:
     from e2e.simulation.history import World
 
+Happen = Callable[["World", Any], None]
 NAMESPACE = "shop"
 OPERATOR_NAMESPACE = "operator-system"
 ENGINE = "production"
@@ -52,6 +54,15 @@ class Scenario:
     faulty_seconds: float = 0.0
     fault_rate: float = 0.0
     epilogue: bool = True
+    sizes: SetSizes = field(default_factory=SetSizes)
+    """How planned sets are kept; small ones let few invocations fill chunks."""
+    elected: bool = False
+    """Whether two operators elect one that works."""
+
+    @property
+    def approved(self) -> bool:
+        """Whether a person has to approve the plan."""
+        return self.spec.get("mode") == "Approve"
 
     def populate(self, engine: Engine) -> list[Invocation]:
         """Make the invocations."""
@@ -71,14 +82,17 @@ class Scenario:
 
     def verification_seconds(self) -> float:
         """How long an effect is waited for."""
-        return float(str(self.spec["verification"]["timeout"]).rstrip("s"))
+        return seconds_of(self.spec["verification"]["timeout"])
 
     def longest_seconds(self) -> float:
         """How long the run may take when no effect is ever seen."""
         specs = [self.spec, *(event.value for event in self.events if event.kind == "patch")]
         limits = [(spec.get("limits") or {}).get("maxInFlight") or 500 for spec in specs]
         at_once = min(*limits, len(self.handlers))
-        return self.verification_seconds() * -(-len(self.handlers) // at_once)
+        waves = self.spec.get("rollout")
+        soaks = 0.0 if waves is None else seconds_of(waves["soak"]) * (len(waves["waves"]) + 1)
+        steps = -(-len(self.handlers) // at_once) + (0 if waves is None else len(waves["waves"]))
+        return soaks + self.verification_seconds() * steps
 
     def but(self, **changes: Any) -> "Scenario":
         """This one with other fields."""
@@ -200,7 +214,39 @@ def _isolate(world: "World", value: tuple[int, float]) -> None:
     world.later(seconds, back)
 
 
-HAPPENINGS = {
+def _shown(world: "World") -> str | None:
+    """The hash of the plan that waits for its approval."""
+    obj = world.api.get("invocationactions", NAMESPACE, NAME)
+    status = (obj or {}).get("status") or {}
+    waits = status.get("phase") == "AwaitingApproval"
+    return str(status["plan"]["hash"]) if waits and (status.get("plan") or {}).get("hash") else None
+
+
+def _approve(world: "World", delay: float) -> None:
+    """A person reads the plan, and approves what they read so much later, whatever is shown by then."""
+    digest = _shown(world)
+    if digest is not None:
+        world.later(delay, lambda: _patch(world, {"approvedPlan": digest}))
+
+
+def _approve_from_now_on(world: "World", _: Any) -> None:
+    """Whatever is shown is approved soon after."""
+    digest = _shown(world)
+    obj = world.api.get("invocationactions", NAMESPACE, NAME)
+    if digest is not None and obj is not None and obj["spec"].get("approvedPlan") != digest:
+        _patch(world, {"approvedPlan": digest})
+    world.later(0.7, lambda: _approve_from_now_on(world, None))
+
+
+def _revoke(world: "World", approved: str | None) -> None:
+    """The approval is withdrawn, or turned into one of something else."""
+    _patch(world, {"approvedPlan": approved})
+
+
+WAVES: tuple[list[int | str], ...] = ([1], [1, "50%"], ["10%", "50%"], [2, 4], ["1%"])
+SOMETHING_ELSE = "sha256:" + "0" * 48
+
+HAPPENINGS: dict[str, Happen] = {
     "finish": _finish,
     "born-again": _born_again,
     "more": _more,
@@ -216,6 +262,9 @@ HAPPENINGS = {
     "second": lambda world, _: world.second(),
     "stand-still": _stand_still,
     "isolate": _isolate,
+    "approve": _approve,
+    "approve-from-now-on": _approve_from_now_on,
+    "revoke": _revoke,
 }
 
 # The smallest ones, and those drawn from a seed.
@@ -252,6 +301,35 @@ def smallest(action: str, size: int = 1) -> Scenario:
     return Scenario(action, (POPULATIONS[action][0],) * size, spec=dict(VERIFICATION))
 
 
+def in_waves(scenario: Scenario) -> Scenario:
+    """One first, then the others."""
+    return scenario.but(spec={**scenario.spec, "rollout": {"waves": [1], "soak": "3s"}})
+
+
+def with_approval(scenario: Scenario) -> Scenario:
+    """Its plan waits for a person."""
+    events = (*scenario.events, Event(0.5, "approve-from-now-on"))
+    return scenario.but(spec={**scenario.spec, "mode": "Approve"}, events=events)
+
+
+def in_chunks(scenario: Scenario) -> Scenario:
+    """Every set is beside its record, one invocation in each chunk."""
+    return scenario.but(sizes=SetSizes(inline=0, chunk=1))
+
+
+def with_election(scenario: Scenario) -> Scenario:
+    """Two operators, one of which works."""
+    return scenario.but(elected=True, lease_seconds=4.0)
+
+
+VARIANTS: dict[str, Callable[[Scenario], Scenario]] = {
+    "waves": in_waves,
+    "approval": with_approval,
+    "chunks": in_chunks,
+    "election": with_election,
+}
+
+
 def drawn(seed: int, *, most: int = 40) -> Scenario:
     """A scenario drawn from a seed."""
     dice = Random(f"{seed}/scenario")
@@ -277,7 +355,7 @@ def drawn(seed: int, *, most: int = 40) -> Scenario:
     if dice.random() < 0.1:
         spec["timeout"] = dice.choice(("5s", "100s"))
     batches = dice.random() < 0.6
-    return Scenario(
+    made = Scenario(
         action,
         handlers,
         spec,
@@ -292,6 +370,40 @@ def drawn(seed: int, *, most: int = 40) -> Scenario:
         fault_rate=dice.choice((0.0, 0.003, 0.01, 0.03, 0.1)),
         epilogue=dice.random() < 0.4,
     )
+    return _varied(made, Random(f"{seed}/variants"))
+
+
+def _varied(scenario: Scenario, dice: Random) -> Scenario:
+    """Now and then in waves, with an approval, in chunks, with an election; or several of these."""
+    spec, changes = dict(scenario.spec), dict[str, Any]()
+    events = list(scenario.events)
+    if scenario.action in ("Resume", "RestartAsNew") and dice.random() < 0.5:
+        spec["rollout"] = {"waves": dice.choice(WAVES), "soak": dice.choice(("1s", "6s", "20s"))}
+        if (most := dice.choice((None, 0, 1, 3, "20%", "50%", "100%", "100%"))) is not None:
+            spec["rollout"]["maxUnhealthy"] = most
+    if dice.random() < 0.25:
+        spec["mode"] = "Approve"
+        drift, age = dice.choice(("Subset", "Subset", "Exact")), dice.choice(("1m", "1h"))
+        spec["approval"] = {"drift": drift, "planMaxAge": age}
+        for _ in range(dice.choice((0, 1, 1, 2, 4))):
+            at = dice.choice((dice.uniform(0.1, 3.0), dice.uniform(0.1, 30.0), dice.uniform(50.0, 80.0)))
+            delay = dice.choice((0.0, dice.uniform(0.0, 3.0)))
+            other = (Event(at, "approve", delay), Event(at, "revoke"), Event(at, "revoke", SOMETHING_ELSE))
+            events.append(dice.choice((other[0], *other)))
+    if dice.random() < 0.25:
+        inline = dice.choice((0, 2))
+        changes["sizes"] = SetSizes(inline=inline, chunk=dice.choice((1, 2, 5)))
+    if dice.random() < 0.2:
+        changes["elected"] = True
+        for _ in range(dice.choice((0, 1, 1, 2))):
+            event = Event(dice.uniform(0.0, 20.0), "stand-still", (dice.randrange(3), dice.uniform(1.0, 40.0)))
+            events.append(event)
+    return scenario.but(spec=spec, events=tuple(events), **changes)
+
+
+def seconds_of(text: str) -> float:
+    """Seconds of what manifests here say: `90s`, `1m`, `1h`."""
+    return float(text[:-1]) * {"s": 1, "m": 60, "h": 3600}[text[-1]]
 
 
 def _events(dice: Random, size: int) -> Sequence[Event]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from e2e.simulation.history import Outcome, World
 from e2e.simulation.scenarios import Scenario, drawn
+from e2e.simulation.wall import PARTITIONS_ASKED
 from e2e.simulation.wires import (
     CRASH_AFTER,
     CRASH_BEFORE,
@@ -36,10 +37,13 @@ def play_seed(seed: int, *, most: int = 40) -> Outcome:
     return play(seed, drawn(seed, most=most), disorder=True)
 
 
-def singles(scenario: Scenario, *, kinds: Iterable[str] | None = None, first: int = 0) -> Iterator[dict[int, Fault]]:
-    """Every fault at every boundary of the history without faults, from boundary `first` on."""
+def singles(
+    scenario: Scenario, *, kinds: Iterable[str] | None = None, begun: bool = False
+) -> Iterator[dict[int, Fault]]:
+    """Every fault at every boundary of the history without faults; with `begun` from the run's record on."""
     clean = play(0, scenario.but(epilogue=False), {})
     assert not clean.problems, clean.problems
+    first = _record(clean) if begun else 0
     for number, side in _boundaries(clean, first):
         for fault in _faults(side, kinds):
             yield {number: fault}
@@ -58,12 +62,18 @@ def pairs(scenario: Scenario, *, part: tuple[int, int] = (0, 1)) -> Iterator[dic
                 yield {**one, other: fault}
 
 
+def _record(outcome: Outcome) -> int:
+    """The boundary at which the record is created."""
+    line = next(line for line in outcome.trace if "POST" in line and line.endswith("/invocationrecords"))
+    return int(line.partition("#")[2].split()[0])
+
+
 def _boundaries(outcome: Outcome, first: int) -> Iterator[tuple[int, str]]:
     probes = 0
     for number, side in enumerate(outcome.sides):
         if side == "probe":
             probes += 1
-            if probes % 32 >= PROBES_LOOKED_AT:
+            if probes % PARTITIONS_ASKED >= PROBES_LOOKED_AT:
                 continue
         if number >= first:
             yield number, side

@@ -10,12 +10,19 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, tzinfo
+from functools import cache
 from typing import Any
 from uuid import UUID, uuid4
 
 import structlog
 
 from e2e.simulation.engine import EPOCH
+from invocation_operator.engine import replay
+
+PARTITIONS_ASKED = 4
+"""Of so many partitions, and not of 32, it is asked whether they have read their log: the model has one log for all,
+and two thirds of all requests would be these.
+"""
 
 _current: Callable[[], float] | None = None
 
@@ -39,7 +46,9 @@ def _uuid4() -> UUID:
     return uuid4() if _current is None else UUID(int=random.getrandbits(128))
 
 
+@cache
 def _install() -> None:
+    """Once: what is imported later belongs to nobody's history."""
     for name, module in list(sys.modules.items()):
         ours = name.startswith("invocation_operator.") and getattr(module, "datetime", None) is datetime
         if ours and "datetime.now(" in inspect.getsource(module):
@@ -70,9 +79,11 @@ def belongs_to(seed: int, time: Callable[[], float], told: Callable[[dict[str, A
     )
     random.seed(seed)
     _current = time
+    asked, replay.SPREAD = replay.SPREAD, PARTITIONS_ASKED
     try:
         yield
     finally:
         _current = None
+        replay.SPREAD = asked
         random.setstate(state)
         structlog.configure(**log)

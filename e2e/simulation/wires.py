@@ -58,6 +58,8 @@ ENGINE_FAULTS = (
     GARBAGE,
     SECOND,
 )
+ELECTED_FAULTS = (*ENGINE_FAULTS, SLEEP)
+"""Also what only an election can stand: a process that sleeps right before its call leaves."""
 KUBE_FAULTS = (CRASH_BEFORE, CRASH_AFTER, LOST_ANSWER, LOST_REQUEST, LATE, STALLED, FAULT, FAULT_AFTER, SECOND)
 
 
@@ -87,9 +89,11 @@ class Network(Protocol):
 
     def boundary(self, process: Any, side: str, label: str) -> tuple[int, Fault | None]: ...
 
-    def answered(self, number: int, text: str) -> None: ...
+    def answered(self, number: int, value: Any) -> None: ...
 
     def sent(self, process: Any, number: int, method: str, path: list[str], body: Any) -> Any: ...
+
+    def wrote(self, process: Any, method: str, path: str) -> None: ...
 
     def arrived(self, token: Any, operation: Callable[[], admin.Answer]) -> admin.Answer: ...
 
@@ -225,6 +229,7 @@ class SimulatedTransport(Transport):
         super().__init__(connection, **options)
         self._network = network
         self._process = process
+        self._may_write = options["may_write"]
 
     async def close(self) -> None:
         self._closed = True
@@ -238,6 +243,9 @@ class SimulatedTransport(Transport):
         engine, query = network.engine, dict(url.query)
 
         def leave(number: int) -> Serve:
+            # What the real transport asks when the connection is there, and not a byte is written yet.
+            if method != "GET" and path != ["query"] and not self._may_write():
+                raise errors.Withheld
             token = network.sent(self._process, number, method, path, body)
             return lambda: network.arrived(token, lambda: admin.answer(engine, method, path, query, body))
 
@@ -274,11 +282,11 @@ class SimulatedEngineClient(EngineClient):
 class SimulatedKube(KubeClient):
     """The Kubernetes client, on a simulated wire in the place of the library's."""
 
-    def __init__(self, network: Network, process: Sender) -> None:
+    def __init__(self, network: Network, process: Sender, *, may_write: Callable[[], bool] = lambda: True) -> None:
         self._api = self
         self._host = ""
         self._timeout_seconds = REQUEST_TIMEOUT_SECONDS
-        self._may_write = lambda: True
+        self._may_write = may_write
         self.rest_client = self
         self._network = network
         self._process = process
@@ -295,6 +303,8 @@ class SimulatedKube(KubeClient):
         network, sent = self._network, None if body is None else json.loads(json.dumps(body))
 
         def leave(_: int) -> Serve:
+            network.wrote(self._process, method, url)
+
             def serve() -> admin.Answer:
                 found = network.api.request(method, url, sent, headers.get("Accept", ""))
                 return found.status, "application/json", json.dumps(found.body).encode()

@@ -25,6 +25,7 @@ from invocation_operator import __version__
 from invocation_operator.api.v1alpha1.action import ACTION_KIND, Phase
 from invocation_operator.api.v1alpha1.engine import ENGINE_KIND
 from invocation_operator.api.v1alpha1.retention import RETENTION_KIND
+from invocation_operator.cluster.chunks import SetSizes
 from invocation_operator.cluster.client import KubeClient, load_configuration
 from invocation_operator.cluster.election import Elector
 from invocation_operator.cluster.errors import ClusterError, ClusterUnavailable, Forbidden
@@ -121,8 +122,11 @@ def build(
     elector: Elector | None = None,
     clock: Callable[[], float] = uptime,
     engine_client: Callable[..., EngineClient] = EngineClient,
+    sizes: SetSizes | None = None,
 ) -> House:
-    """Wire the rooms. ``clock`` tells monotonic seconds, ``engine_client`` makes the clients of engines."""
+    """Wire the rooms. ``clock`` tells monotonic seconds, ``engine_client`` makes the clients of engines, ``sizes`` say
+    how planned sets are kept.
+    """
     leads: Callable[[], bool] = (lambda: elector.certain) if elector is not None else (lambda: True)
     events = EventRecorder(client, settings.identity)
     known = Engines(
@@ -141,7 +145,7 @@ def build(
     records = RecordStore(client, settings.operator_namespace, settings.identity, lease, clock)
     outlived: Callable[[str], bool] = elector.outlived if elector is not None else (lambda holder: False)
     leases = Leases(settings.identity, lease, clock, outlived)
-    lock = Lock(client, records, leases)
+    lock = Lock(client, records, leases, sizes or SetSizes())
     gate = SchemaGate(client, clock)
     runner = Runner(client, known, events, clock, lambda: shutdown.asked, settings.call_timeout_seconds, leads)
     authors = Authors(settings.requester_annotation_trusted)

@@ -74,6 +74,34 @@ def test_created_again_after_a_deletion_is_another_object(any_api: AnyApiServer,
     assert second["status"] == {"observedGeneration": -1}
 
 
+def test_lease_has_one_holder_by_its_version(any_api: AnyApiServer, namespace: str) -> None:
+    """What an election is built on: one creation succeeds, and one write of each version."""
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+
+    def held(by: str) -> Row:
+        return {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": "lead", "namespace": namespace},
+            "spec": {"holderIdentity": by, "leaseDurationSeconds": 10, "leaseTransitions": 0},
+        }
+
+    code, made = any_api.ask("POST", path, held("a"))
+    assert code == 201
+    code, answer = any_api.ask("POST", path, held("b"))
+    assert (code, answer["reason"]) == (409, "AlreadyExists")
+    code, renewed = any_api.ask("PUT", f"{path}/lead", {**made, "spec": {**made["spec"], "leaseTransitions": 1}})
+    assert (code, renewed["spec"]["holderIdentity"]) == (200, "a")
+    assert version(renewed) > version(made)
+    code, answer = any_api.ask("PUT", f"{path}/lead", {**made, "spec": held("b")["spec"]})
+    assert (code, answer["reason"]) == (409, "Conflict")
+    code, found = any_api.ask("GET", f"{path}/lead")
+    assert (code, found["spec"], version(found)) == (200, renewed["spec"], version(renewed))
+    assert any_api.ask("DELETE", f"{path}/lead")[0] == 200
+    code, again = any_api.ask("POST", path, held("b"))
+    assert (code, again["metadata"]["uid"] != made["metadata"]["uid"]) == (201, True)
+
+
 @pytest.mark.parametrize("method", ["GET", "DELETE", "PATCH"])
 def test_what_is_not_there_is_not_found(any_api: AnyApiServer, namespace: str, method: str) -> None:
     code, answer = any_api.ask(method, actions(namespace, "nothing"), {} if method == "PATCH" else None)

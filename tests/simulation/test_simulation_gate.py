@@ -11,16 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from e2e.simulation import search
+from e2e.simulation import farm, search
+from e2e.simulation.__main__ import ALSO
 from e2e.simulation.history import Outcome
-from e2e.simulation.scenarios import POPULATIONS, Event, smallest
+from e2e.simulation.scenarios import POPULATIONS, Event, smallest, with_approval
 from e2e.simulation.wires import CRASH_AFTER, CRASH_BEFORE, LATE, LOST_ANSWER, REFUSED, Fault
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = 120
 PART = 30
-PLANNED = 55
-"""Boundaries before this one lie before the record; `make simulate` has faults on them too."""
 BOUNDARIES = (CRASH_BEFORE, CRASH_AFTER, LOST_ANSWER, LATE)
 
 
@@ -37,10 +36,30 @@ def test_history_without_faults_ends_well_and_does_not_happen_again(action: str)
     assert outcome.phase == "AlreadyExecuted", "the same manifest, applied after its end"
 
 
+@pytest.mark.parametrize("text", ALSO)
+def test_history_in_waves_with_approval_in_chunks_or_with_an_election_ends_well(text: str) -> None:
+    outcome = search.play(0, farm.scenario_of(text), {})
+    assert outcome.problems == []
+    assert outcome.calls == 2
+    assert outcome.phase == "AlreadyExecuted"
+
+
+def test_crash_at_every_boundary_of_a_run_with_everything_breaks_nothing() -> None:
+    """In waves, with an approval, in chunks, with an election."""
+    scenario, tally = (
+        farm.scenario_of("RestartAsNew:2+waves+approval+chunks+election").but(epilogue=False),
+        search.Tally(),
+    )
+    for faults in search.singles(scenario, kinds=(CRASH_AFTER,), begun=True):
+        tally.add(search.play(0, scenario, faults))
+    assert tally.histories > 60
+    assert [told(outcome) for outcome in tally.failed] == []
+
+
 @pytest.mark.parametrize("action", ["Cancel", "RestartAsNew"])
 def test_crash_lost_answer_and_late_call_at_every_boundary_break_nothing(action: str) -> None:
-    scenario, tally = smallest(action), search.Tally()
-    for number, faults in enumerate(search.singles(scenario, kinds=BOUNDARIES, first=PLANNED)):
+    scenario, tally = smallest(action, 2), search.Tally()
+    for number, faults in enumerate(search.singles(scenario, kinds=BOUNDARIES, begun=True)):
         tally.add(search.play(0, scenario.but(epilogue=number % 8 == 0), faults))
     assert tally.histories > 60
     assert [told(outcome) for outcome in tally.failed] == []
@@ -85,7 +104,7 @@ def test_run_goes_on_when_what_was_in_flight_was_dropped_in_an_outage() -> None:
     """Nothing was left to look at, and so nobody learned that the engine answered again."""
     events = (Event(0.06, "kill-switch", True), Event(2.0, "kill-switch", False))
     scenario = smallest("Kill", 2).but(events=events, epilogue=False)
-    for faults in search.singles(scenario, kinds=(REFUSED,), first=60):
+    for faults in search.singles(scenario, kinds=(REFUSED,), begun=True):
         outcome = search.play(0, scenario, faults)
         assert outcome.problems == [], told(outcome)
 
@@ -96,6 +115,22 @@ def test_successor_of_a_deleted_object_is_not_forgotten() -> None:
     for seed in range(8):
         outcome = search.play(seed, smallest("Cancel", 2).but(events=events), None, disorder=True)
         assert outcome.problems == [], told(outcome)
+
+
+def test_end_of_a_run_is_not_written_over_by_another_operator_that_comes_too_late() -> None:
+    """It had looked for a record before there was one, and for the approved set when it was gone: "Refused"."""
+    events = (Event(0.0, "second"), Event(0.5, "approve-from-now-on"))
+    scenario = with_approval(smallest("RestartAsNew", 2)).but(events=events, epilogue=False)
+    for seed in (9, 22):
+        outcome = search.play(seed, scenario, None, disorder=True)
+        assert outcome.problems == [], told(outcome)
+        assert outcome.phase == "Succeeded"
+
+
+def test_wait_of_one_operator_is_not_written_over_the_end_that_another_one_saw() -> None:
+    """The run was the object's own, and was told to be that of an earlier one."""
+    outcome = search.play_seed(84)
+    assert outcome.problems == [], told(outcome)
 
 
 # Replays.

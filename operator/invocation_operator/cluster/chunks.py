@@ -7,15 +7,26 @@ on; what a policy restores before it changes anything. Kubernetes removes all of
 import base64
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 
 from invocation_operator.cluster.client import KubeClient, Object
 from invocation_operator.cluster.errors import ObjectExists, ObjectNotFound
 from invocation_operator.cluster.resources import CONFIG_MAPS
 
-TARGETS_PER_CHUNK = 8000
-"""About 45 characters for each target keep a chunk well below 512 KiB."""
-INLINE_TARGETS = 1000
-"""Sets up to this size are kept in the record itself."""
+
+@dataclass(frozen=True, slots=True)
+class SetSizes:
+    """How planned sets are cut. All operators that may take over from each other have to cut them alike."""
+
+    inline: int = 1000
+    """Sets of up to so many targets are kept in the record itself."""
+    chunk: int = 8000
+    """Targets in one chunk: about 45 characters for each keep it well below 512 KiB."""
+
+    def chunks(self, total: int) -> int:
+        """Return how many chunks a set of ``total`` targets fills."""
+        return -(-total // self.chunk)
+
 
 REPORT_KEY = "report"
 REPORT_LABEL = "ops.restate.dev/report"

@@ -156,6 +156,11 @@ class ActionReconciler:
         status = narrate.of_this_run(subject.status, subject.run_id)
         return await self.records.find(status.record) if status.record is not None else None
 
+    @staticmethod
+    def _begun_by_now(subject: Subject) -> bool:
+        """Whether another operator was faster: its run may have ended since, and what it ran on be gone."""
+        return parse.terminal(subject) or narrate.of_this_run(subject.status, subject.run_id).record is not None
+
     def _refusal(self, subject: Subject, spec: ActionSpec) -> Refusal | None:
         labels = subject.obj["metadata"].get("labels") or {}
         if RESTORED_LABEL in labels:
@@ -185,7 +190,7 @@ class ActionReconciler:
         if spec.mode is Mode.APPROVE:
             # Whether it is approved is decided on the object as it is now.
             current = await self._see(cell, subject)
-            if current is None or current.generation != subject.generation:
+            if current is None or current.generation != subject.generation or self._begun_by_now(current):
                 return Retry(0.0)
             subject, board = current, Board(self.client, cell, current.obj, current.status)
         planning = await self._planning(board, subject, spec, resolved, now)
@@ -297,11 +302,12 @@ class ActionReconciler:
         return Done()
 
     async def _refuse(self, board: Board, subject: Subject, refusal: Refusal) -> Outcome:
-        return await self._conclude(board, subject, narrate.refused(refusal), plan=None, progress=None, results=None)
+        turn = narrate.refused(refusal)
+        return await self._conclude(board, subject, turn, unbegun=True, plan=None, progress=None, results=None)
 
     async def _expire(self, board: Board, subject: Subject, not_after: datetime) -> Outcome:
         created = datetime.fromisoformat(subject.obj["metadata"]["creationTimestamp"])
-        return await self._conclude(board, subject, narrate.expired(not_after, created))
+        return await self._conclude(board, subject, narrate.expired(not_after, created), unbegun=True)
 
     async def _already_executed(self, board: Board, subject: Subject, record: Record) -> Outcome:
         turn = narrate.already_executed(record)
@@ -313,7 +319,7 @@ class ActionReconciler:
         turn = narrate.planned(plan.total)
         fields = {"engine": resolved.identity, "plan": plan, "start_time": now, "progress": None, "results": None}
         asker = self.authors.requester(subject.obj)
-        return await self._conclude(board, subject, turn, requested_by=asker, **fields)
+        return await self._conclude(board, subject, turn, unbegun=True, requested_by=asker, **fields)
 
     async def _finish_from(self, board: Board, subject: Subject, record: Record) -> Outcome:
         """The operator went away between the record's end and the object's: the record knows how it ended."""
@@ -337,12 +343,17 @@ class ActionReconciler:
             completion_time=status.completion_time,
         )
 
-    async def _conclude(self, board: Board, subject: Subject, turn: Turn, **fields: object) -> Outcome:
+    async def _conclude(
+        self, board: Board, subject: Subject, turn: Turn, *, unbegun: bool = False, **fields: object
+    ) -> Outcome:
+        """Write the end. That of what was not begun is decided on the object as it was read: where two operators work,
+        the other one may have begun and ended it meanwhile.
+        """
         now = datetime.now(UTC)
         ended = {"completion_time": now, **fields}
         known = narrate.of_this_run(board.status, subject.run_id)
         status = narrate.apply(known, turn, generation=subject.generation, now=now, **ended)
-        await board.write(status)
+        await (board.decide(status, subject.obj) if unbegun else board.write(status))
         self.events.tell(board.obj, turn.reason, turn.message, "Warning" if turn.stalled else "Normal")
         if subject.spec is not None:
             metrics.run_concluded(subject.spec.action, turn.phase)
@@ -380,11 +391,8 @@ class ActionReconciler:
         before = next((c for c in board.status.conditions or () if c.type == "Ready"), None)
         known = narrate.of_this_run(board.status, subject.run_id)
         status = narrate.apply(known, turn, generation=subject.generation, now=datetime.now(UTC))
-        if subject.spec is not None and subject.spec.mode is Mode.APPROVE:
-            # An approval that was taken up meanwhile must not be undone.
-            await board.decide(status, subject.obj)
-        else:
-            await board.write(status)
+        # What happened meanwhile must not be undone: an approval that was taken up, another operator's whole run.
+        await board.decide(status, subject.obj)
         if before is None or before.reason != turn.reason:
             self.events.tell(board.obj, turn.reason, turn.message, "Warning")
             log.info("waiting", reason=turn.reason, message=turn.message)

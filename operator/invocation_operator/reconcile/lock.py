@@ -8,7 +8,7 @@ Between the reconciler, which decides, and ``cluster.records`` and ``cluster.chu
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from invocation_operator.api.v1alpha1.action import ActionSpec, Phase
@@ -16,8 +16,7 @@ from invocation_operator.api.v1alpha1.approval import ApprovalStatus
 from invocation_operator.api.v1alpha1.base import EngineIdentity
 from invocation_operator.api.v1alpha1.record import RecordPlan, RecordSource, RecordSpec
 from invocation_operator.cluster.chunks import (
-    INLINE_TARGETS,
-    TARGETS_PER_CHUNK,
+    SetSizes,
     delete_chunks,
     read_chunks,
     write_chunks,
@@ -63,13 +62,14 @@ class Lock:
     client: KubeClient
     records: RecordStore
     leases: Leases
+    sizes: SetSizes = field(default_factory=SetSizes)
 
     # Previews.
 
     async def keep_preview(self, subject: Subject, plan: Plan) -> None:
         """Keep the set that is shown, so that nothing else is acted upon when it is carried out."""
         owner: Object = subject.obj
-        await write_chunks(self.client, owner, preview_prefix(subject.uid, plan.hash), _chunks(plan.targets))
+        await write_chunks(self.client, owner, preview_prefix(subject.uid, plan.hash), self._chunks(plan.targets))
 
     async def previewed(self, subject: Subject, spec: ActionSpec) -> PlannedSet | PlanLost:
         """Return the identities that the dry run, or the plan that waited for its approval, showed.
@@ -81,9 +81,8 @@ class Lock:
         if plan is None or plan.hash is None:
             return PlanLost("the plan that was shown is not in status any more; let it be planned anew.")
         prefix = preview_prefix(subject.uid, plan.hash)
-        count = -(-plan.total // TARGETS_PER_CHUNK)
         try:
-            targets = await self._read(subject.namespace, prefix, count)
+            targets = await self._read(subject.namespace, prefix, self.sizes.chunks(plan.total))
         except (ObjectNotFound, DamagedSet):
             return PlanLost("the planned set that was shown cannot be read any more; let it be planned anew.")
         if await hash_of(status.engine or EngineIdentity(), spec, targets) != plan.hash:
@@ -94,8 +93,8 @@ class Lock:
         """Remove a preview that was carried out, or replaced."""
         plan = subject.status.plan
         if plan is not None and plan.hash is not None:
-            count = -(-plan.total // TARGETS_PER_CHUNK)
-            await delete_chunks(self.client, subject.namespace, preview_prefix(subject.uid, plan.hash), count)
+            prefix = preview_prefix(subject.uid, plan.hash)
+            await delete_chunks(self.client, subject.namespace, prefix, self.sizes.chunks(plan.total))
 
     # The lock.
 
@@ -116,8 +115,8 @@ class Lock:
         Everything that can fail is asked before: what fails after it makes a run that has to be recovered.
         """
         plan = planning.plan
-        inline = plan.total <= INLINE_TARGETS
-        chunks = 0 if inline else -(-plan.total // TARGETS_PER_CHUNK)
+        inline = plan.total <= self.sizes.inline
+        chunks = 0 if inline else self.sizes.chunks(plan.total)
         # With the set in the record, the record itself is the intent of the first batch. A larger set is written
         # after the lock: until the first intent is written too, nothing can have been asked.
         first_batch = _first_batch(spec, resolved.station.budget, plan.total) if inline else 0
@@ -151,7 +150,7 @@ class Lock:
             return None
         async with kept_alive(hold):
             if chunks:
-                await write_chunks(self.client, hold.record.obj, hold.record.chunk_prefix, _chunks(plan.targets))
+                await write_chunks(self.client, hold.record.obj, hold.record.chunk_prefix, self._chunks(plan.targets))
         return Task(
             spec=spec,
             resolved=resolved,
@@ -208,6 +207,11 @@ class Lock:
         async for text in read_chunks(self.client, namespace, prefix, count):
             targets.extend(decode(text))
         return targets
+
+    async def _chunks(self, targets: Sequence[Planned]) -> AsyncIterator[str]:
+        for start in range(0, len(targets), self.sizes.chunk):
+            # Each takes some 50 ms, in which other runs have calls to answer.
+            yield await asyncio.to_thread(encode, targets[start : start + self.sizes.chunk])
 
     async def unfinished_of(self, source: RecordSource, run_id: str | None) -> Record | None:
         """Return the unfinished record of this very object and run, whatever its name is.
@@ -292,12 +296,6 @@ def _findings(record: Record, resolved: Resolved) -> Findings:
     for result in record.spec.plan.named or ():
         findings.add(-1, result)
     return findings
-
-
-async def _chunks(targets: Sequence[Planned]) -> AsyncIterator[str]:
-    for start in range(0, len(targets), TARGETS_PER_CHUNK):
-        # Each takes some 50 ms, in which other runs have calls to answer.
-        yield await asyncio.to_thread(encode, targets[start : start + TARGETS_PER_CHUNK])
 
 
 def _labels(source: RecordSource) -> dict[str, str]:
