@@ -154,7 +154,8 @@ class KubeClient:
             if more:
                 query["continue"] = more
             found = await self._request("GET", f"{resource.path(namespace)}?{urlencode(query)}", accept=accept)
-            for item in found.get("items", ()):
+            # Of metadata alone an empty list comes as null.
+            for item in found.get("items") or ():
                 yield item
             more = found.get("metadata", {}).get("continue") or None
 

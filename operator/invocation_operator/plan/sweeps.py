@@ -192,8 +192,12 @@ def went_badly(entry: SweepStatus) -> SweepRun | None:
 
 
 def last_sweep(entries: Iterable[SweepStatus]) -> str | None:
-    """Return what the last run of all sweeps did, for the printer column."""
-    runs = [(run.completion_time, entry.name, run) for entry in entries for run in (entry.history or ())[:1]]
+    """Return what the sweep that is under way has done, else what the last run of all did, for the printer column."""
+    listed = list(entries)
+    for entry in listed:
+        if entry.active is not None:
+            return f"{entry.name}: {Phase.RUNNING.value}, {entry.progress or '0'} done"
+    runs = [(run.completion_time, entry.name, run) for entry in listed for run in (entry.history or ())[:1]]
     told = [(at, name, run) for at, name, run in runs if at is not None]
     if not told:
         return None

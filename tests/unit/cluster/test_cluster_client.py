@@ -101,3 +101,13 @@ async def test_client_that_does_not_lead_reads_and_sends_no_write() -> None:
                 with pytest.raises(errors.NotLeading):
                     await write
         assert [asked.method for asked in server.asked] == ["GET"]
+
+
+async def test_list_of_nothing_is_empty_also_when_it_is_null() -> None:
+    """As the API server answers for metadata alone."""
+
+    async def script(_: Asked, wire: Wire) -> None:
+        await wire.json(200, {"kind": "PartialObjectMetadataList", "metadata": {}, "items": None})
+
+    async with fake_admin(script) as server, KubeClient(Configuration(host=server.url)) as client:
+        assert [obj async for obj in client.list(CONFIG_MAPS, "shop", metadata_only=True)] == []

@@ -36,7 +36,9 @@ class Hold(StrictModel):
     reason: Annotated[str, StringConstraints(max_length=256)] | None = None
     """Why: an investigation, a case."""
     target: HoldTarget
-    """What is held."""
+    """What is held: on the services and ids that it names, whether the policy has them or not; where it names neither,
+    on the policy's services. Without filters: everything there. Relative times are those of each moment.
+    """
 
 
 class HeldInvocation(Model):

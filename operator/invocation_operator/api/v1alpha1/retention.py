@@ -245,7 +245,7 @@ class RetentionStatus(Model):
     next_sweep_time: datetime | None = None
     """When the next one is."""
     last_sweep: ShortText | None = None
-    """What the last one freed."""
+    """What the last one freed, or how far the one is that is under way."""
     last_handled_request: ShortText | None = None
     """The last value of the annotation `ops.restate.dev/requestedAt` that was seen to."""
     warnings: Annotated[list[Text] | None, Field(max_length=10), ListType("atomic")] = None
@@ -266,7 +266,7 @@ RETENTION_KIND = Kind(
         Column("Not in force", "string", ".status.notInForce", "Where it is not in force, and why"),
         Column("Drifts", "integer", ".status.drifts", "How often values were found changed"),
         Column("Next sweep", "string", ".status.nextSweepTime", "When the next sweep is"),
-        Column("Last sweep", "string", ".status.lastSweep", "What the last one freed"),
+        Column("Last sweep", "string", ".status.lastSweep", "What the last one freed, or how far it is"),
         Column("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', "Why"),
         Column("Engine", "string", ".status.engine.name", "The engine", priority=1),
         Column("Suspended", "boolean", ".spec.suspend", "Whether it is suspended", priority=1),
