@@ -89,6 +89,22 @@ def test_deleted_policy_that_restores_writes_back_what_held_before(shelf: Shelf)
     assert "Restored" in shelf.reasons("kept")
 
 
+def test_policy_that_cannot_write_down_what_it_would_restore_changes_nothing(shelf: Shelf) -> None:
+    quota = f"/api/v1/namespaces/{shelf.stage.namespace}/resourcequotas"
+    body = {"metadata": {"name": "none"}, "spec": {"hard": {"count/configmaps": "0"}}}
+    shelf.stage.control_plane.request("POST", quota, body).expect(201)
+    shelf.stage.until(lambda: "hard" in shelf.stage.control_plane.request("GET", f"{quota}/none").json()["status"], 60)
+    shelf.apply("kept", "LabSvc", retention={"journal": "2h"}, onDelete="Restore")
+    policy = shelf.until("kept", lambda s: s["conditions"][0]["reason"] == "RestoreNotKept")
+    assert "exceeded quota" in policy["status"]["conditions"][0]["message"]
+    assert shelf.shown("LabSvc")["journal_retention"] == "1d"
+    shelf.stage.control_plane.request("DELETE", f"{quota}/none").expect(200)
+    shelf.reached("kept", "LabSvc", lambda e: e["state"] == "InForce")
+    assert shelf.get("kept")["status"]["restoreFrom"]
+    shelf.stage.delete("kept", PLURAL)
+    assert shelf.shown("LabSvc")["journal_retention"] == "1d"
+
+
 def test_deleted_policy_restores_no_other_revision(shelf: Shelf) -> None:
     shelf.apply("kept", "LabSvc", retention={"journal": "2h"}, onDelete="Restore", interval="1d")
     shelf.reached("kept", "LabSvc", lambda e: e["state"] == "InForce")

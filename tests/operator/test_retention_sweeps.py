@@ -23,7 +23,7 @@ def completed(shelf: Shelf, count: int, handler: str = "echo") -> list[str]:
     return [shelf.stage.send(handler, body, service=shelf.service("LabSvc"), status="completed") for _ in range(count)]
 
 
-def ask(shelf: Shelf, name: str, value: str) -> None:
+def ask(shelf: Shelf, name: str, value: str | None) -> None:
     path = f"{ROOT}/namespaces/{shelf.stage.namespace}/{PLURAL}/{name}"
     patch = {"metadata": {"annotations": {"ops.restate.dev/requestedAt": value}}}
     shelf.stage.control_plane.request("PATCH", path, patch).expect(200)
@@ -69,8 +69,10 @@ def test_sweep_that_is_asked_for_purges_what_matches_once_and_tells_what_it_free
     assert again["phase"] == "AlreadyExecuted"
     assert shelf.stage.status_of(later[0]) == "completed"
     # Taking the annotation away does nothing; a new value does.
+    ask(shelf, "sweeper", None)
     ask(shelf, "sweeper", "now-2")
-    assert handled(shelf, "sweeper", "now-2")["nightly"]["history"][0]["freed"] == 1
+    runs = handled(shelf, "sweeper", "now-2")["nightly"]["history"]
+    assert [(run["request"], run["freed"]) for run in runs] == [("now-2", 1), ("now-1", 0)]
 
 
 def test_sweep_of_missed_ticks_is_caught_up_once_with_the_last_of_them(shelf: Shelf) -> None:

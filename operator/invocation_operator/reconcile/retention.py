@@ -26,7 +26,7 @@ from invocation_operator.api.v1alpha1.retention import (
 from invocation_operator.api.v1alpha1.retention import ServiceState as State
 from invocation_operator.cluster import status as status_writer
 from invocation_operator.cluster.client import KubeClient, Object
-from invocation_operator.cluster.errors import ObjectNotFound, WriteConflict
+from invocation_operator.cluster.errors import Forbidden, ObjectNotFound, WriteConflict, WriteRefused
 from invocation_operator.cluster.events import EventRecorder
 from invocation_operator.cluster.resources import RETENTION_POLICIES
 from invocation_operator.conditions import Verdict
@@ -195,10 +195,13 @@ class RetentionReconciler:
             self.ring_others()
         status = read_status(cell.obj or obj)
         shown = plan_holds.shown(spec.holds, status.holds)
-        if [entry.name for entry in shown] == [entry.name for entry in status.holds or ()]:
+        listed = [entry.name for entry in shown] == [entry.name for entry in status.holds or ()]
+        if listed and (not shown or status.observed_generation == obj["metadata"]["generation"]):
             return obj
         if self.engines.holds(address).clearing:
             await asyncio.sleep(HEEDED_SECONDS)
+        if listed:
+            return obj
         current = cell.obj if cell.obj is not None and cell.obj["metadata"]["uid"] == uid else obj
         update = {"holds": shown or None}
         written = await status_writer.write(
@@ -264,9 +267,7 @@ class RetentionReconciler:
                 found.set_aside(name, State(kept_off[name]), message, before)
             else:
                 assessed.append((plan.assess(wanted, service, before, spec.drift), before))
-        restores = spec.drift is Drift.ENFORCE and spec.on_delete is OnDelete.RESTORE
-        foreseen = (plan.foreseen(assessment, before) for assessment, before in assessed if restores)
-        memory.kept_in = await self.keepsakes.keep(cell, obj, [entry for entry in foreseen if entry is not None])
+        memory.kept_in = await self._keep(cell, obj, spec, assessed)
         for assessment, before in assessed:
             await self._bring(spec, resolved, memory, found, assessment, before)
         for name in known.keys() - seen.keys():
@@ -279,6 +280,18 @@ class RetentionReconciler:
             automatic_keys=resolved.probe.capabilities.automatic_idempotency_keys,
         )
         return found
+
+    async def _keep(
+        self, cell: Cell, obj: Object, spec: RetentionSpec, assessed: list[tuple[Assessment, ServiceRetention | None]]
+    ) -> str | None:
+        """Write down what is about to be changed, where that is to be restored; else nothing is changed."""
+        restores = spec.drift is Drift.ENFORCE and spec.on_delete is OnDelete.RESTORE
+        foreseen = (plan.foreseen(assessment, before) for assessment, before in assessed if restores)
+        try:
+            return await self.keepsakes.keep(cell, obj, [entry for entry in foreseen if entry is not None])
+        except (Forbidden, WriteRefused) as error:
+            message = f"what onDelete: Restore needs cannot be written down, so nothing is changed: {error}"
+            raise Waiting("RestoreNotKept", message, retry_seconds=60.0, stalled=True) from error
 
     async def _bring(
         self,

@@ -154,6 +154,16 @@ async def test_policy_whose_engine_is_not_there_holds_nothing_and_stops_nobody()
     assert not desk.policies.leads("uid-lost")
 
 
+async def test_policy_of_another_engine_claims_nothing_here() -> None:
+    desk = Desk()
+    desk.kube.engine("shop", "second", url="http://127.0.0.1:9071")
+    desk.put("a", retention={"journal": "1d"}, engineRef={"name": "second"})
+    desk.put("b", retention={"journal": "1d"})
+    await desk.policies.read()
+    desk.policies.lead("uid-a", address_of("http://127.0.0.1:9071", "cluster.local"))
+    assert await desk.policies.claimed(("shop", "b"), ADDRESS, ["checkout"]) == {}
+
+
 async def test_policy_that_moves_to_another_engine_holds_there_and_not_here() -> None:
     desk = Desk()
     desk.kube.engine("shop", "second", url="http://127.0.0.1:9071")

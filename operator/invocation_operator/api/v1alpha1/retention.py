@@ -237,7 +237,7 @@ class RetentionStatus(Model):
     restore_from: Name | None = None
     """ConfigMap beside the policy with what `onDelete: Restore` writes back, of all services, also those not shown."""
     would_release: Release | None = None
-    """What `applyToExisting` purges, or would purge; counted every ten minutes."""
+    """What `applyToExisting` purges, or would purge; counted every ten minutes, or as seldom as `interval` says."""
     sweeps: Annotated[list[SweepStatus] | None, Field(max_length=SWEEPS + 2), ListType("map")] = None
     """The sweeps, and those of `applyToExisting`."""
     holds: Annotated[list[HoldStatus] | None, Field(max_length=HOLDS), ListType("map")] = None
