@@ -165,12 +165,7 @@ def build(
     action_bench = Workbench(
         "InvocationAction", action_reconciler.reconcile, lambda obj: not parse.settled(obj), resting=resting
     )
-    policies = Policies(
-        known,
-        client,
-        settings.namespaces or (None,),
-        ring=lambda: retention_bench.ring_all(),  # noqa: PLW0108 - it is made below
-    )
+    policies = Policies(known, client, settings.namespaces or (None,))
     retention_reconciler = RetentionReconciler(
         client=client,
         engines=known,
@@ -181,9 +176,9 @@ def build(
         gate=gate,
         clock=clock,
         counted=lambda: sweep_bench.ring_all(),  # noqa: PLW0108 - it is made below
-        ring_others=lambda: retention_bench.ring_all(),  # noqa: PLW0108 - it is made below
     )
     retention_bench = Workbench(RETENTION_KIND.kind, retention_reconciler.reconcile, lambda obj: True, resting=resting)
+    policies.ring = retention_bench.ring_all
     sweep_reconciler = SweepReconciler(
         client=client,
         engines=known,

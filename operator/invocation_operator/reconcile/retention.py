@@ -91,8 +91,6 @@ class RetentionReconciler:
     clock: Callable[[], float]
     counted: Callable[[], None]
     """Told when it is known what would be released."""
-    ring_others: Callable[[], None]
-    """Wakes all policies: what one of them claims has changed."""
     _memories: dict[str, _Memory] = field(default_factory=dict)
 
     async def reconcile(self, cell: Cell) -> Outcome:
@@ -192,7 +190,7 @@ class RetentionReconciler:
         """
         uid = obj["metadata"]["uid"]
         if self.policies.lead(uid, address):
-            self.ring_others()
+            self.policies.ring()
         status = read_status(cell.obj or obj)
         shown = plan_holds.shown(spec.holds, status.holds)
         listed = [entry.name for entry in shown] == [entry.name for entry in status.holds or ()]
