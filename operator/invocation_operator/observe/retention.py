@@ -10,42 +10,30 @@ from invocation_operator.api.v1alpha1.retention import ServiceState
 from invocation_operator.api.v1alpha1.sweep import SweepRun
 from invocation_operator.observe.metrics import REGISTRY
 
-SERVICES = Gauge(
-    "invocation_operator_retention_services",
-    "Services of a RetentionPolicy, by whether it is in force there.",
-    ["namespace", "policy", "state"],
-    registry=REGISTRY,
-)
-DRIFTS = Counter(
-    "invocation_operator_retention_drifts_total",
-    "How often values of a service were found to be others than a RetentionPolicy had set, by why.",
-    ["namespace", "policy", "cause"],
-    registry=REGISTRY,
-)
 
-NEXT_SWEEP = Gauge(
-    "invocation_operator_sweep_next_timestamp_seconds",
-    "When the next run of a sweep is; absent while it is suspended.",
-    ["namespace", "policy", "sweep"],
-    registry=REGISTRY,
+def _gauge(name: str, told: str, *more: str) -> Gauge:
+    return Gauge(f"invocation_operator_{name}", told, ["namespace", "policy", *more], registry=REGISTRY)
+
+
+def _counter(name: str, told: str, *more: str) -> Counter:
+    return Counter(f"invocation_operator_{name}", told, ["namespace", "policy", *more], registry=REGISTRY)
+
+
+SERVICES = _gauge("retention_services", "Services of a RetentionPolicy, by whether it is in force there.", "state")
+DRIFTS = _counter(
+    "retention_drifts_total",
+    "How often values of a service were found to be others than a RetentionPolicy had set, by why.",
+    "cause",
 )
-LAST_SWEEP = Gauge(
-    "invocation_operator_sweep_last_timestamp_seconds",
-    "When the last run of a sweep ended, by how.",
-    ["namespace", "policy", "sweep", "phase"],
-    registry=REGISTRY,
+NEXT_SWEEP = _gauge(
+    "sweep_next_timestamp_seconds", "When the next run of a sweep is; absent while it is suspended.", "sweep"
 )
-SWEPT = Counter(
-    "invocation_operator_sweep_freed_invocations_total",
-    "Invocations that a sweep purged, or whose journals it purged.",
-    ["namespace", "policy", "sweep"],
-    registry=REGISTRY,
+LAST_SWEEP = _gauge("sweep_last_timestamp_seconds", "When the last run of a sweep ended, by how.", "sweep", "phase")
+SWEPT = _counter(
+    "sweep_freed_invocations_total", "Invocations that a sweep purged, or whose journals it purged.", "sweep"
 )
-SWEPT_BYTES = Counter(
-    "invocation_operator_sweep_freed_bytes_total",
-    "Bytes of journals that a sweep freed, counted before each run.",
-    ["namespace", "policy", "sweep"],
-    registry=REGISTRY,
+SWEPT_BYTES = _counter(
+    "sweep_freed_bytes_total", "Bytes of journals that a sweep freed, counted before each run.", "sweep"
 )
 
 
