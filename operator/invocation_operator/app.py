@@ -45,7 +45,6 @@ from invocation_operator.reconcile.duty import Duty
 from invocation_operator.reconcile.engine import EngineReconciler
 from invocation_operator.reconcile.engines import Engines
 from invocation_operator.reconcile.expiry import Expiry
-from invocation_operator.reconcile.keepsake import Keepsakes
 from invocation_operator.reconcile.lock import Lock
 from invocation_operator.reconcile.opening import Opening
 from invocation_operator.reconcile.orphans import Orphans
@@ -124,9 +123,7 @@ def build(
     engine_client: Callable[..., EngineClient] = EngineClient,
     sizes: SetSizes | None = None,
 ) -> House:
-    """Wire the rooms. ``clock`` tells monotonic seconds, ``engine_client`` makes the clients of engines, ``sizes`` say
-    how planned sets are kept.
-    """
+    """Wire the rooms. ``clock`` tells monotonic seconds, ``sizes`` say how planned sets are kept."""
     leads: Callable[[], bool] = (lambda: elector.certain) if elector is not None else (lambda: True)
     events = EventRecorder(client, settings.identity)
     known = Engines(
@@ -171,7 +168,6 @@ def build(
         engines=known,
         policies=policies,
         restorer=Restorer(client, known, events, clock),
-        keepsakes=Keepsakes(client),
         events=events,
         gate=gate,
         clock=clock,

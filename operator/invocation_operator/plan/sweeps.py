@@ -203,7 +203,8 @@ def last_sweep(entries: Iterable[SweepStatus]) -> str | None:
         return None
     _, name, run = max(told, key=lambda one: one[0])
     size = f", {human_bytes(run.bytes_freed)}" if run.bytes_freed is not None else ""
-    return f"{name}: {run.phase.value}, {run.freed} freed{size}"
+    ended_badly = "" if run.phase is Phase.SUCCEEDED else f"{run.phase.value}, "
+    return f"{name}: {ended_badly}{run.freed} freed{size}"
 
 
 def human_bytes(count: int) -> str:

@@ -85,13 +85,16 @@ class RetentionReconciler:
     engines: Engines
     policies: Policies
     restorer: Restorer
-    keepsakes: Keepsakes
     events: EventRecorder
     gate: SchemaGate
     clock: Callable[[], float]
     counted: Callable[[], None]
     """Told when it is known what would be released."""
+    keepsakes: Keepsakes = field(init=False)
     _memories: dict[str, _Memory] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.keepsakes = Keepsakes(self.client)
 
     async def reconcile(self, cell: Cell) -> Outcome:
         """Look once at all services of the policy in ``cell``."""

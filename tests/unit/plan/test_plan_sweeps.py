@@ -137,7 +137,9 @@ def test_history_is_bounded_newest_first_and_tells_an_occasion_once() -> None:
 
 def test_last_sweep_tells_what_it_freed() -> None:
     told = plan.ended(entry(), run(freed=1234, bytes_freed=5_000_000))
-    assert plan.last_sweep([entry(name="other"), told]) == "nightly: Succeeded, 1234 freed, 4.8 MiB"
+    assert plan.last_sweep([entry(name="other"), told]) == "nightly: 1234 freed, 4.8 MiB"
+    badly = plan.ended(entry(), run(phase=Phase.STOPPED, freed=3))
+    assert plan.last_sweep([badly]) == "nightly: Stopped, 3 freed"
     assert plan.last_sweep([entry()]) is None
     assert plan.last_sweep([told, entry(active="rpol-x", progress="40/200")]) == "nightly: Running, 40/200 done"
 
