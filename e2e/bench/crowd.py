@@ -53,9 +53,9 @@ class Crowd:
         """Ended by a kill: the quickest to be had, of a service that does not answer."""
         crowd = cls(engine, f"Fails{side}")
         crowd._send(size)
-        crowd.wait(lambda counts: sum(counts.values()) == size)
+        crowd.wait(lambda counts: sum(counts.values()) == size, timeout=60 + size / 100)
         operate(engine.admin_url, "kill", crowd.ids(), at_once=2)
-        crowd.wait(lambda counts: counts == {"completed": size})
+        crowd.wait(lambda counts: counts == {"completed": size}, timeout=60 + size / 100)
         return crowd
 
     def counts(self) -> dict[str, int]:
