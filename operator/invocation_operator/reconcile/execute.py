@@ -33,6 +33,9 @@ from invocation_operator.reconcile.soak import Looks, Soak
 
 LOOK_GROWTH = 1.6
 LOOK_LIMIT_SECONDS = 2.0
+PLAN_IS_NEW_SECONDS = 1.8
+"""What is asked for the first time so soon after the run's start, which was before its plan was made, needs no look of
+its own: the plan's query was one. No call relies on what is much older than that; a look waits as long for its turn."""
 LOOK_BATCH = 1000
 BATCHED_LOOKS = 3
 """So many batches are looked at and asked for the first time at once: with more, looks would be old when they count."""
@@ -98,6 +101,7 @@ class Executor:
             outage=self.outage,
             batches=self.batches,
             confirm_engine=self.confirm_engine,
+            plan_is_new=self._plan_is_new,
         )
         self.sender = Sender(
             client=self.client,
@@ -157,6 +161,12 @@ class Executor:
         """Whether invocations are left that may be asked now and have not come into flight."""
         return self.run.ledger.next_untouched(0) < self.run.reach
 
+    def _plan_is_new(self) -> bool:
+        if self.outage.error is not None:
+            # A look is what shows whether it is over.
+            return False
+        return self.clock.now() + self._queued() / self.lane.per_second() < PLAN_IS_NEW_SECONDS
+
     # Feeding: permits, intent, and then into flight.
 
     async def _feed(self) -> None:
@@ -202,7 +212,7 @@ class Executor:
             self._take_limits()
             # No more than a second's worth of operations queue for their tokens: a stop must not wait behind more. They
             # are refilled by halves, so that intent is not kept for each one alone.
-            queued, rate = sum(flight.queued for flight in self._flights.values()), self.lane.per_second()
+            queued, rate = self._queued(), self.lane.per_second()
             helping = self.lane.helping()
             room = min(self.lane.room(), rate - queued, helping, most)
             if (trial := self.outage.room(self.clock.now())) is not None:
@@ -219,6 +229,9 @@ class Executor:
                 await asyncio.sleep(HELPING_SECONDS)
                 continue
             await self._wait_for_room()
+
+    def _queued(self) -> int:
+        return sum(flight.queued for flight in self._flights.values())
 
     async def _wait_for_room(self) -> None:
         """Wait until something landed, or a moment."""

@@ -28,6 +28,8 @@ class Question:
     planned: Planned
     evidence: frozenset[Evidence]
     new_id: str | None = None
+    by_plan: bool = False
+    """Whether the plan's own query was a look at the row, of a moment ago."""
 
 
 class Looker:
@@ -47,19 +49,20 @@ class Looker:
         None stands for an invocation whose row cannot be read, such as one in a status of a newer engine: it is there,
         and nothing may be decided on it.
         """
-        ids = [q.planned.id for q in questions]
+        unread = [q.planned.id for q in questions if not q.by_plan]
         unstarted = {q.planned.id for q in questions if q.planned.status in NEVER_STARTED}
         wanted = [q.planned.id for q in questions if Evidence.SIGNALS in q.evidence]
         with_pauses = [q.planned.id for q in questions if Evidence.PAUSES in q.evidence]
         with_children = [q.planned.id for q in questions if Evidence.CHILDREN in q.evidence]
         new_ids = [q.new_id for q in questions if q.new_id is not None and Evidence.NEW in q.evidence]
         (rows, unreadable), signals, pauses, children, new = await asyncio.gather(
-            self._rows(ids),
+            self._rows(unread),
             self._signals([id_ for id_ in wanted if id_ not in unstarted]),
             self._pauses(with_pauses),
             self._children(with_children),
             self._existing(new_ids),
         )
+        rows |= {q.planned.id: _as_planned(q.planned) for q in questions if q.by_plan}
         # What has not started has no journal to look into; what has started since the plan does.
         started = [id_ for id_ in wanted if id_ in unstarted and id_ in rows and rows[id_].status not in NEVER_STARTED]
         signals |= await self._signals(started)
@@ -72,6 +75,8 @@ class Looker:
         """Return the rows by id, and the ids of those that cannot be read."""
         rows: dict[str, InvocationRow] = {}
         unreadable: set[str] = set()
+        if not ids:
+            return rows, unreadable
         answer = await self._client.rows(select_ids(ids, self._columns(), scopes_supported=self._scopes))
         for number, found in enumerate(answer):
             if number % READ_AT_ONCE == READ_AT_ONCE - 1:
@@ -121,6 +126,10 @@ class Looker:
         found = await self._client.rows(f"select id from sys_invocation where id in ({_listed(ids)})")
         with reading("new invocations"):
             return frozenset(row["id"] for row in found)
+
+
+def _as_planned(planned: Planned) -> InvocationRow:
+    return InvocationRow(planned.id, planned.created_at, planned.status)
 
 
 def _seen(

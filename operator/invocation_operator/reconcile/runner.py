@@ -128,7 +128,8 @@ class Runner:
             if task.recovered:
                 # Its plan is of an earlier time; what is held now is left alone.
                 await self.engines.know_holds()
-            operation = Withheld(operation, holds.watcher(lambda: run_clock.engine_time(run_clock.now())))
+            holder = holds.watcher(lambda: run_clock.engine_time(run_clock.now()))
+            operation = Withheld(operation, holder, lambda: bool(holds))
         executor = Executor(
             run=Run(
                 operation=operation,

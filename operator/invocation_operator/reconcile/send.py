@@ -89,7 +89,7 @@ class Sender:
             self._not_asked([call], error)
         except errors.Rejected as error:
             self.outage.called()
-            await self._take_refusal(call, error.status, error.message)
+            await self._take_refusals([(call, Refused(error.status, error.message))])
         except errors.EngineError as error:
             self._unanswered([call], error)
         else:
@@ -120,6 +120,7 @@ class Sender:
                 self.batches.give_up()
             return self._unanswered(calls, error)
         self.outage.called()
+        refused: list[tuple[Call, Refused]] = []
         unknown: list[Call] = []
         for call in calls:
             id_ = call.flight.item.planned.id
@@ -129,7 +130,8 @@ class Sender:
             elif refusal.status is None:
                 unknown.append(call)
             else:
-                await self._take_refusal(call, refusal.status, refusal.message)
+                refused.append((call, Refused(refusal.status, refusal.message)))
+        await self._take_refusals(refused)
         return await self._send_singly(unknown)
 
     async def _send_singly(self, calls: Sequence[Call]) -> None:
@@ -154,17 +156,22 @@ class Sender:
             call.flight.item.lost = True
         return self.outage.failed(error, self.clock.now(), call=True)
 
-    async def _take_refusal(self, call: Call, status: int, message: str) -> None:
-        item = call.flight.item
-        item.lost = False
-        if status == 404:
+    async def _take_refusals(self, refusals: Sequence[tuple[Call, Refused]]) -> None:
+        """Judge what the engine refused of one request."""
+        for call, _ in refusals:
+            call.flight.item.lost = False
+        sure = True
+        if any(refused.status == 404 for _, refused in refusals):
             try:
                 await self.confirm_engine()
             except errors.EngineError:
-                # Nobody can tell now whether it is gone or another engine answered: the next look does.
-                return
+                # Nobody can tell now whether they are gone or another engine answered: the next look does.
+                sure = False
             if self.control.final is Stop.ENGINE_CHANGED:
                 return
-        decision = self.operation.refused(item, call.ask, Refused(status, message))
-        if decision is not None:
-            self.settle(call.flight, decision)
+        for call, refused in refusals:
+            if refused.status == 404 and not sure:
+                continue
+            decision = self.operation.refused(call.flight.item, call.ask, refused)
+            if decision is not None:
+                self.settle(call.flight, decision)
