@@ -12,8 +12,8 @@ from contextlib import contextmanager
 
 HELPING = 100
 """Most permits that one grant hands out while several runs share the engine."""
-HELPING_ALONE = 1000
-"""Most permits that one grant hands out to the only run."""
+HELPING_ALONE = 10_000
+"""Most permits that one grant hands out to the only run: each is a write to its record before anything is asked."""
 
 
 class Budget:
@@ -46,8 +46,8 @@ class Budget:
         return HELPING if self._lanes > 1 else HELPING_ALONE
 
     def _share(self) -> int:
-        # One lane alone leaves a tenth free, so that a second one can begin at once.
-        spare = self.max_in_flight // 10
+        # One lane alone leaves a helping free, or a tenth, so that a second one can begin at once.
+        spare = min(self.max_in_flight // 10, HELPING)
         fair = -(-self.max_in_flight // max(1, self._lanes))
         return max(1, min(self.max_in_flight - spare, fair) if self._lanes > 1 else self.max_in_flight - spare)
 

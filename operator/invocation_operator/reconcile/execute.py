@@ -22,6 +22,7 @@ from invocation_operator.plan.ledger import BAD
 from invocation_operator.plan.operation.base import Ask, Decision, Item, Seen, Settled, Verb
 from invocation_operator.reconcile.budget import Lane
 from invocation_operator.reconcile.control import Control, Stop
+from invocation_operator.reconcile.due import Due
 from invocation_operator.reconcile.flight import Batches, Call, Flight, cancel_all, never_sent
 from invocation_operator.reconcile.look import Looker
 from invocation_operator.reconcile.outage import Outage
@@ -37,7 +38,7 @@ PLAN_IS_NEW_SECONDS = 1.8
 """What is asked for the first time so soon after the run's start, which was before its plan was made, needs no look of
 its own: the plan's query was one. No call relies on what is much older than that; a look waits as long for its turn."""
 LOOK_BATCH = 1000
-BATCHED_LOOKS = 3
+BATCHED_LOOKS = 4
 """So many batches are looked at and asked for the first time at once: with more, looks would be old when they count."""
 SINGLE_LOOKS = 16
 """As many without the engine's batch endpoints, where one call that hangs keeps its whole batch."""
@@ -45,6 +46,8 @@ VERIFYING_LOOKS = 2
 """So many batches are looked at again at once."""
 PATIENCE_SECONDS = 2.0
 """How long the first look after a large batch waits while there is more to ask: both want the same engine."""
+LAUNCHED_AT_ONCE = 500
+"""Intended invocations that come into flight without giving way to anything else."""
 DECIDED_AT_ONCE = 200
 """Decisions without giving way to anything else."""
 HELPING_SECONDS = 0.02
@@ -77,6 +80,10 @@ class Executor:
     sender: Sender = field(init=False)
     scrutiny: Scrutiny = field(init=False)
     _flights: dict[int, Flight] = field(default_factory=dict)
+    _unasked: Due = field(default_factory=Due)
+    _asked: Due = field(default_factory=Due)
+    _patient: list[Flight] = field(default_factory=list)
+    """Those that are looked at later than need be, because there is more to ask."""
     tasks: set[asyncio.Task[None]] = field(default_factory=set)  # what is on its way to the engine or back
     _first_looks: int = 0
     """Batches that are on their way to be asked for the first time."""
@@ -113,7 +120,7 @@ class Executor:
             clock=self.clock,
             outage=self.outage,
             confirm_engine=self.confirm_engine,
-            may_ask=self._may_ask,
+            allowed=self._allowed,
             settle=self._settle,
         )
         if (waves := self.run.waves) is not None:
@@ -161,6 +168,11 @@ class Executor:
         """Whether invocations are left that may be asked now and have not come into flight."""
         return self.run.ledger.next_untouched(0) < self.run.reach
 
+    @property
+    def _asking(self) -> bool:
+        """Whether some are left, in flight or not, that may be asked for the first time now."""
+        return self._more_to_ask or self._unasked.next is not None
+
     def _plan_is_new(self) -> bool:
         if self.outage.error is not None:
             # A look is what shows whether it is over.
@@ -198,11 +210,15 @@ class Executor:
         if not self.intent.covers(last):
             await self.intent.commit()
         for index in range(first, last):
+            self._launching = index
+            if index % LAUNCHED_AT_ONCE == LAUNCHED_AT_ONCE - 1:
+                await asyncio.sleep(0)
             self._launch(index, lost=False)
         self._launching = None
 
     def _launch(self, index: int, *, lost: bool) -> None:
-        self._flights[index] = Flight(self.run.item(index, self.clock, lost=lost))
+        self._flights[index] = flight = Flight(self.run.item(index, self.clock, lost=lost))
+        self._wait(flight)
         self._wake.set()
 
     async def _room(self, most: int) -> int:
@@ -283,8 +299,7 @@ class Executor:
                 return final
             if final is None and feeder.done() and not self._flights:
                 return None
-            self._dispatch(now)
-            await self._pause(now)
+            await self._pause(self._dispatch(now))
 
     def _recall(self, stop: Stop) -> None:
         """What an earlier life may have asked is looked at before the end, also when the stop came first."""
@@ -314,33 +329,47 @@ class Executor:
             return
         left = list(self._flights.values())
         for start in range(0, len(left), LOOK_BATCH):
-            await self._handle(left[start : start + LOOK_BATCH], asking=False)
+            some = left[start : start + LOOK_BATCH]
+            for flight in some:
+                flight.busy = True
+            await self._handle(some, asking=False)
         for flight in list(self._flights.values()):
             outcome = Outcome.AMBIGUOUS if flight.item.lost else Outcome.UNVERIFIED
             self._settle(flight, Settled(outcome, stop.value))
 
-    def _dispatch(self, now: float) -> None:
-        """Start on what is due: what was not asked yet first, and no more than can be seen to soon."""
-        if now < self.outage.until:
-            return
-        hurry = not self._more_to_ask or self.lane.slack() < self.lane.helping()
-        due = [f for f in self._flights.values() if not f.busy and (f.due <= now or (f.patient and hurry))]
-        first = [f for f in due if f.fresh]
-        room = (BATCHED_LOOKS if self.batches.usable else SINGLE_LOOKS) - self._first_looks
-        self._start(first, room, first=True)
-        if len(first) < len(due):
-            again = [f for f in due if not f.fresh]
-            self._start(again, VERIFYING_LOOKS - (len(self.tasks) - self._first_looks), first=False)
+    def _dispatch(self, now: float) -> float:
+        """Start on what is due: what was not asked yet first, and no more than can be seen to soon.
 
-    def _start(self, due: Sequence[Flight], room: int, *, first: bool) -> None:
-        for start in range(0, min(len(due), max(room, 0) * LOOK_BATCH), LOOK_BATCH):
-            flights = due[start : start + LOOK_BATCH]
-            for flight in flights:
-                flight.busy = True
-            task = asyncio.create_task(self._handle(flights))
+        Returns in how many seconds something else is due, if nothing rings before.
+        """
+        if now < self.outage.until:
+            return min(TICK_SECONDS, self.outage.until - now)
+        idle = self._first_looks == 0 and (self._unasked.next is None or self._unasked.next > now)
+        if idle and (not self._more_to_ask or self.lane.slack() < LOOK_BATCH):
+            # Nothing is to be asked before some of them have an outcome.
+            self._asked.hasten(self._patient, now)
+            self._patient.clear()
+        room = (BATCHED_LOOKS if self.batches.usable else SINGLE_LOOKS) - self._first_looks
+        self._start(self._unasked.take(now, room * LOOK_BATCH), first=True)
+        room = VERIFYING_LOOKS - (len(self.tasks) - self._first_looks)
+        self._start(self._asked.take(now, room * LOOK_BATCH), first=False)
+        # What is due already waits for others to be seen to, which rings.
+        waits = [due - now for due in (self._unasked.next, self._asked.next) if due is not None and due > now]
+        return min([TICK_SECONDS, *waits])
+
+    def _start(self, flights: Sequence[Flight], *, first: bool) -> None:
+        for start in range(0, len(flights), LOOK_BATCH):
+            task = asyncio.create_task(self._handle(flights[start : start + LOOK_BATCH]))
             self.tasks.add(task)
             self._first_looks += first
             task.add_done_callback(self._first_handled if first else self._handled)
+
+    def _wait(self, flight: Flight) -> None:
+        """Have it looked at when it is due."""
+        flight.busy = False
+        (self._unasked if flight.fresh else self._asked).put(flight)
+        if flight.patient:
+            self._patient.append(flight)
 
     def _first_handled(self, task: asyncio.Task[None]) -> None:
         self._first_looks -= 1
@@ -353,12 +382,9 @@ class Executor:
             self._failure = task.exception()
         self._wake.set()
 
-    async def _pause(self, now: float) -> None:
-        # What is due already waits for others to be seen to, which rings.
-        waits = [w for f in self._flights.values() if not f.busy and (w := max(f.due, self.outage.until)) > now]
-        delay = min([TICK_SECONDS, *(due - now for due in waits)])
+    async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(max(delay, 0.001)):
+            async with asyncio.timeout(max(seconds, 0.001)):
                 await self._wake.wait()
 
     async def _handle(self, flights: Sequence[Flight], *, asking: bool = True) -> None:
@@ -378,7 +404,7 @@ class Executor:
                 await asyncio.sleep(0)
             if view is None:
                 # It is there and cannot be read: nothing may be decided from it.
-                self._later(flight)
+                self._later(flight, self.clock.now())
                 continue
             decision = self._claimed(flight.item, self._decide(flight.item, view))
             if isinstance(decision, Settled):
@@ -390,15 +416,17 @@ class Executor:
                     self.run.asked.forget(flight.item.index)
                 asks.append(Call(flight, decision, view, anew=anew))
             else:
-                self._later(flight)
+                self._later(flight, self.clock.now())
         await asyncio.gather(*(self.sender.send(calls) for calls in self.sender.grouped(asks)))
         # Failures that could stop the run are to be seen at once.
-        patient = len(asks) >= DECIDED_AT_ONCE and self._more_to_ask and self.run.max_failures is None
+        patient = len(asks) >= DECIDED_AT_ONCE and self.run.max_failures is None and self._asking
+        now = self.clock.now()
         for call in asks:
             if not call.flight.landed:
-                self._later(call.flight, patient=patient)
+                self._later(call.flight, now, patient=patient)
         for flight in flights:
-            flight.busy = False
+            if not flight.landed:
+                self._wait(flight)
 
     def _decide(self, item: Item, seen: Seen) -> Decision:
         operation = self.run.operation
@@ -434,16 +462,20 @@ class Executor:
         if self.cancelling.get(item.planned.id) is self:
             del self.cancelling[item.planned.id]
 
-    def _may_ask(self, item: Item) -> bool:
+    def _allowed(self, calls: Sequence[Call]) -> Sequence[Call]:
+        """Return those of ``calls`` that may be sent now."""
         stop = self.control.stop()
         if stop is None:
-            return self.outage.room(self.clock.now()) != 0
-        return stop is not Stop.HOLD_LOST and self.run.operation.inseparable(item)
+            return calls if self.outage.room(self.clock.now()) != 0 else ()
+        if stop is Stop.HOLD_LOST:
+            return ()
+        return [call for call in calls if self.run.operation.inseparable(call.flight.item)]
 
-    def _later(self, flight: Flight, *, patient: bool = False) -> None:
+    @staticmethod
+    def _later(flight: Flight, now: float, *, patient: bool = False) -> None:
         flight.queued = False
         flight.patient = patient
-        flight.due = self.clock.now() + (PATIENCE_SECONDS if patient else flight.pace)
+        flight.due = now + (PATIENCE_SECONDS if patient else flight.pace)
         flight.pace = min(flight.pace * LOOK_GROWTH, LOOK_LIMIT_SECONDS)
 
     def _settle(self, flight: Flight, settled: Settled) -> None:

@@ -62,7 +62,7 @@ class Looker:
             self._children(with_children),
             self._existing(new_ids),
         )
-        rows |= {q.planned.id: _as_planned(q.planned) for q in questions if q.by_plan}
+        rows |= {q.planned.id: as_planned(q.planned) for q in questions if q.by_plan}
         # What has not started has no journal to look into; what has started since the plan does.
         started = [id_ for id_ in wanted if id_ in unstarted and id_ in rows and rows[id_].status not in NEVER_STARTED]
         signals |= await self._signals(started)
@@ -128,7 +128,8 @@ class Looker:
             return frozenset(row["id"] for row in found)
 
 
-def _as_planned(planned: Planned) -> InvocationRow:
+def as_planned(planned: Planned) -> InvocationRow:
+    """Return the row of ``planned`` as far as the plan keeps it."""
     return InvocationRow(planned.id, planned.created_at, planned.status)
 
 

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 from invocation_operator.engine.client import EngineClient
 from invocation_operator.engine.replay import require_caught_up
-from invocation_operator.plan.operation.base import Item, Operation, Seen
+from invocation_operator.plan.operation.base import NEVER_STARTED, Evidence, Item, Operation, Seen
 from invocation_operator.reconcile.control import Control, Stop
 from invocation_operator.reconcile.flight import Batches, Flight
-from invocation_operator.reconcile.look import Looker, Question
+from invocation_operator.reconcile.look import Looker, Question, as_planned
 from invocation_operator.reconcile.outage import Outage
 from invocation_operator.reconcile.runclock import RunClock
 
+_SIGNALS = frozenset({Evidence.SIGNALS})
 VOUCHED_SECONDS = 0.1
 """How long after a call was sent its answer vouches for what the rows show.
 
@@ -47,7 +48,9 @@ class Scrutiny:
 
         Another cluster knows none of the invocations, and one that was restarted none before it has read its log.
         """
-        plan_is_new = self.plan_is_new()
+        plan_is_new = self.plan_is_new() and self.operation.begins_by_plan
+        if plan_is_new and all(flight.fresh and self._told_by_plan(flight.item) for flight in flights):
+            return [Seen(as_planned(flight.item.planned)) for flight in flights]
         lost = [n for n, f in enumerate(flights) if f.item.lost]
         asked = [n for n, f in enumerate(flights) if f.item.asks and not f.item.lost]
         known = self._absent and not lost and not all(self._vouched(flights[n].item) for n in asked)
@@ -71,6 +74,11 @@ class Scrutiny:
                 seen[n] = view
         return seen
 
+    def _told_by_plan(self, item: Item) -> bool:
+        """Whether nothing beside the row is to be known; what has not started has no journal to look into."""
+        evidence = self.operation.begin_evidence
+        return not evidence or (evidence == _SIGNALS and item.planned.status in NEVER_STARTED)
+
     async def _require_caught_up(self, flights: Sequence[Flight]) -> None:
         ids = [flight.item.planned.id for flight in flights]
         await require_caught_up(self.client, ids, batches=self.batches.usable)
@@ -81,7 +89,7 @@ class Scrutiny:
 
     def _question(self, item: Item, plan_is_new: bool) -> Question:
         operation = self.operation
-        by_plan = not item.asks and not item.lost and operation.begins_by_plan and plan_is_new
+        by_plan = plan_is_new and not item.asks and not item.lost
         evidence = operation.evidence(item) if item.asks or item.lost else operation.begin_evidence
         if not item.asks:
             evidence |= operation.begin_evidence

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from invocation_operator.engine import batch, errors
 from invocation_operator.engine.client import EngineClient, Op
-from invocation_operator.plan.operation.base import Ask, Item, Operation, Refused, Settled
+from invocation_operator.plan.operation.base import Ask, Operation, Refused, Settled
 from invocation_operator.reconcile.budget import Lane
 from invocation_operator.reconcile.control import Control, Stop
 from invocation_operator.reconcile.flight import Batches, Call, Flight
@@ -35,7 +35,8 @@ class Sender:
     outage: Outage
     confirm_engine: Callable[[], Awaitable[None]]
     """Asked before "it is gone" is believed: another cluster knows none of the invocations. Sets the stop."""
-    may_ask: Callable[[Item], bool]
+    allowed: Callable[[Sequence[Call]], Sequence[Call]]
+    """Which of these may be sent now."""
     settle: Callable[[Flight, Settled], None]
 
     def grouped(self, calls: Sequence[Call]) -> list[list[Call]]:
@@ -58,10 +59,11 @@ class Sender:
         for call in calls:
             call.flight.queued = False
         async with self.batches.gate if len(calls) > 1 else self.connections:
-            allowed = [call for call in calls if self.may_ask(call.flight.item)]
+            allowed = self.allowed(calls)
             allowed = allowed[: self.outage.admit(len(allowed), self.clock.now())]
+            now = self.clock.now()
             for call in allowed:
-                call.mark(self.clock.now())
+                call.mark(now)
             if len(allowed) > 1:
                 await self._send_batch(allowed)
             elif allowed:
@@ -71,7 +73,7 @@ class Sender:
         """Wait until as many operations may start; False, with the turn given back, when a stop came first."""
         delay = self.lane.reserve(len(calls))
         while delay > 0:
-            if not any(self.may_ask(call.flight.item) for call in calls):
+            if not self.allowed(calls):
                 self.lane.give_back(len(calls))
                 return False
             pause = min(delay, LISTEN_SECONDS)
@@ -96,7 +98,7 @@ class Sender:
             self.outage.called()
             call.taken(answer.new_id)
 
-    async def _send_batch(self, calls: list[Call]) -> None:
+    async def _send_batch(self, calls: Sequence[Call]) -> None:
         ask = calls[0].ask
         ids = [call.flight.item.planned.id for call in calls]
         try:
@@ -140,7 +142,7 @@ class Sender:
         """
         for call in calls:
             call.unmark()
-            if self.may_ask(call.flight.item) and self.outage.admit(1, self.clock.now()):
+            if self.allowed([call]) and self.outage.admit(1, self.clock.now()):
                 call.mark(self.clock.now())
                 await self._send_single(call)
 
