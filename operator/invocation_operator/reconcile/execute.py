@@ -38,7 +38,7 @@ PLAN_IS_NEW_SECONDS = 1.8
 """What is asked for the first time so soon after the run's start, which was before its plan was made, needs no look of
 its own: the plan's query was one. No call relies on what is much older than that; a look waits as long for its turn."""
 LOOK_BATCH = 1000
-BATCHED_LOOKS = 4
+BATCHED_LOOKS = 5
 """So many batches are looked at and asked for the first time at once: with more, looks would be old when they count."""
 SINGLE_LOOKS = 16
 """As many without the engine's batch endpoints, where one call that hangs keeps its whole batch."""
