@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from invocation_operator.reconcile.claims import Claims
+
 HELPING = 100
 """Most permits that one grant hands out while several runs share the engine."""
 HELPING_ALONE = 10_000
@@ -21,8 +23,7 @@ class Budget:
 
     def __init__(self, max_in_flight: int, operations_per_second: int, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self.cancelling: dict[str, object] = {}
-        """Invocations that are being cancelled now, and by which run."""
+        self.claims = Claims(clock)
         self.max_in_flight = max_in_flight
         self.rate = operations_per_second
         self._held = 0

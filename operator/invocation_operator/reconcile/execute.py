@@ -11,7 +11,8 @@ kind that acts on invocations uses the same one. What it guarantees:
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -21,6 +22,7 @@ from invocation_operator.engine.client import EngineClient
 from invocation_operator.plan.ledger import BAD
 from invocation_operator.plan.operation.base import Ask, Decision, Item, Seen, Settled, Verb
 from invocation_operator.reconcile.budget import Lane
+from invocation_operator.reconcile.claims import Claims
 from invocation_operator.reconcile.control import Control, Stop
 from invocation_operator.reconcile.due import Due
 from invocation_operator.reconcile.flight import Batches, Call, Flight, cancel_all, never_sent
@@ -53,6 +55,8 @@ DECIDED_AT_ONCE = 200
 HELPING_SECONDS = 0.02
 TICK_SECONDS = 0.25
 """How often a run that has nothing due looks at its stops; changes of the object ring at once."""
+CLAIMED = frozenset({Verb.CANCEL, Verb.RESTART_AS_NEW})
+"""What must not be asked by two runs at the same time."""
 FINISH_SECONDS = 60.0
 """How long what must not be left half done may take after a stop."""
 
@@ -75,8 +79,8 @@ class Executor:
     outage: Outage = field(default_factory=Outage)
     batches: Batches = field(default_factory=lambda: Batches(usable=False))
     connections: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(64))
-    cancelling: dict[str, object] = field(default_factory=dict)
-    """Invocations that runs on this engine are cancelling now, and which run; shared by all of them."""
+    claims: Claims = field(default_factory=lambda: Claims(time.monotonic))
+    """What runs on this engine are cancelling and restarting now; shared by all of them."""
     sender: Sender = field(init=False)
     scrutiny: Scrutiny = field(init=False)
     _flights: dict[int, Flight] = field(default_factory=dict)
@@ -162,6 +166,17 @@ class Executor:
     def note_asked(self) -> None:
         """Take in since when what is in flight was asked; called before each write of the record."""
         self.run.note_asked({i: f.item.asks > 0 for i, f in self._flights.items()}, self._launching, self.clock.now())
+
+    def upcoming(self) -> Iterator[str]:
+        """Yield the ids of those whose turn to be asked may come within a second."""
+        most = self.lane.per_second()
+        for flight in self._flights.values():
+            if flight.fresh:
+                most -= 1
+                yield flight.item.planned.id
+        first = self.run.ledger.next_untouched(0)
+        for index in range(first, min(first + most, self.run.reach)):
+            yield self.run.targets[index].id
 
     @property
     def _more_to_ask(self) -> bool:
@@ -439,11 +454,12 @@ class Executor:
 
     def _claimed(self, item: Item, decision: Decision) -> Decision:
         """Two runs that look at the same time see no cancel, and would both send one: the first to decide has it."""
-        if item.asks or not isinstance(decision, Ask) or decision.verb is not Verb.CANCEL:
+        if item.asks or not isinstance(decision, Ask) or decision.verb not in CLAIMED:
             return decision
-        if self.cancelling.setdefault(item.planned.id, self) is not self:
-            return Settled(Outcome.SKIPPED, "CancelPending")
-        return decision
+        if self.claims.take(item.planned.id, self):
+            return decision
+        # What comes of a cancel is not known before it is settled; of a restart, it will be seen in a moment.
+        return Settled(Outcome.SKIPPED, "CancelPending") if decision.verb is Verb.CANCEL else None
 
     def _denied(self, flight: Flight, ask: Ask, seen: Seen) -> bool:
         """End what an earlier life meant to ask, seems not to have asked, and must not be asked any more."""
@@ -459,8 +475,7 @@ class Executor:
         return True
 
     def _unclaim(self, item: Item) -> None:
-        if self.cancelling.get(item.planned.id) is self:
-            del self.cancelling[item.planned.id]
+        self.claims.release(item.planned.id, self, linger=_restarting(item))
 
     def _allowed(self, calls: Sequence[Call]) -> Sequence[Call]:
         """Return those of ``calls`` that may be sent now."""
@@ -493,3 +508,8 @@ class Executor:
         self.lane.release()
         self._wake.set()
         self._freed.set()
+
+
+def _restarting(item: Item) -> bool:
+    """Whether a restart was asked for: it may not be visible yet to others, who look ahead."""
+    return item.last is not None and item.last.verb is Verb.RESTART_AS_NEW

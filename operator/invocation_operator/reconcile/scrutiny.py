@@ -57,7 +57,9 @@ class Scrutiny:
         if known:
             # It will turn out that they are gone: ask the partitions before the look, so that one is enough.
             await self._require_caught_up(flights)
-        seen: list[Seen | None] = [*await self.looker.look([self._question(f.item, plan_is_new) for f in flights])]
+        seen: list[Seen | None] = [
+            *await self.looker.look([self._question(f.item, plan_is_new=plan_is_new) for f in flights])
+        ]
         missed = {n for n, view in enumerate(seen) if view is not None and view.row is None}
         if missed:
             self._absent = True
@@ -69,7 +71,7 @@ class Scrutiny:
         doubtful = [*lost, *(n for n in missed if not flights[n].item.lost and not self._vouched(flights[n].item))]
         if doubtful:
             await self._require_caught_up([flights[n] for n in doubtful])
-            again = await self.looker.look([self._question(flights[n].item, False) for n in doubtful])
+            again = await self.looker.look([self._question(flights[n].item, plan_is_new=False) for n in doubtful])
             for n, view in zip(doubtful, again, strict=True):
                 seen[n] = view
         return seen
@@ -87,10 +89,10 @@ class Scrutiny:
         """The partition's leader took a call on this very invocation a moment ago, and nothing failed since."""
         return item.vouched_at > max(self.outage.last, self.clock.now() - VOUCHED_SECONDS)
 
-    def _question(self, item: Item, plan_is_new: bool) -> Question:
+    def _question(self, item: Item, *, plan_is_new: bool) -> Question:
         operation = self.operation
-        by_plan = plan_is_new and not item.asks and not item.lost
+        first = not item.asks and not item.lost
         evidence = operation.evidence(item) if item.asks or item.lost else operation.begin_evidence
         if not item.asks:
             evidence |= operation.begin_evidence
-        return Question(item.planned, evidence, item.new_id, by_plan=by_plan)
+        return Question(item.planned, evidence, item.new_id, first=first, by_plan=plan_is_new and first)
