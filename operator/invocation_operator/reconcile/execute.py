@@ -24,7 +24,7 @@ from invocation_operator.plan.operation.base import Ask, Decision, Item, Seen, S
 from invocation_operator.reconcile.budget import Lane
 from invocation_operator.reconcile.claims import Claims
 from invocation_operator.reconcile.control import Control, Stop
-from invocation_operator.reconcile.due import Due
+from invocation_operator.reconcile.dispatch import LOOK_BATCH, TICK_SECONDS, Dispatcher
 from invocation_operator.reconcile.flight import Batches, Call, Flight, cancel_all, never_sent
 from invocation_operator.reconcile.look import Looker
 from invocation_operator.reconcile.outage import Outage
@@ -39,22 +39,11 @@ LOOK_LIMIT_SECONDS = 2.0
 PLAN_IS_NEW_SECONDS = 1.8
 """What is asked for the first time so soon after the run's start, which was before its plan was made, needs no look of
 its own: the plan's query was one. No call relies on what is much older than that; a look waits as long for its turn."""
-LOOK_BATCH = 1000
-BATCHED_LOOKS = 5
-"""So many batches are looked at and asked for the first time at once: with more, looks would be old when they count."""
-SINGLE_LOOKS = 16
-"""As many without the engine's batch endpoints, where one call that hangs keeps its whole batch."""
-VERIFYING_LOOKS = 2
-"""So many batches are looked at again at once."""
 PATIENCE_SECONDS = 2.0
 """How long the first look after a large batch waits while there is more to ask: both want the same engine."""
-LAUNCHED_AT_ONCE = 500
-"""Intended invocations that come into flight without giving way to anything else."""
 DECIDED_AT_ONCE = 200
 """Decisions without giving way to anything else."""
 HELPING_SECONDS = 0.02
-TICK_SECONDS = 0.25
-"""How often a run that has nothing due looks at its stops; changes of the object ring at once."""
 CLAIMED = frozenset({Verb.CANCEL, Verb.RESTART_AS_NEW})
 """What must not be asked by two runs at the same time."""
 FINISH_SECONDS = 60.0
@@ -83,18 +72,10 @@ class Executor:
     """What runs on this engine are cancelling and restarting now; shared by all of them."""
     sender: Sender = field(init=False)
     scrutiny: Scrutiny = field(init=False)
+    dispatcher: Dispatcher = field(init=False)
     _flights: dict[int, Flight] = field(default_factory=dict)
-    _unasked: Due = field(default_factory=Due)
-    _asked: Due = field(default_factory=Due)
-    _patient: list[Flight] = field(default_factory=list)
-    """Those that are looked at later than need be, because there is more to ask."""
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)  # what is on its way to the engine or back
-    _first_looks: int = 0
-    """Batches that are on their way to be asked for the first time."""
-    _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _freed: asyncio.Event = field(default_factory=asyncio.Event)
     _soak: Soak | None = None
-    _failure: BaseException | None = None
     _earlier: frozenset[int] = frozenset()
     """Open intents of an earlier life."""
     _launching: int | None = None
@@ -127,6 +108,7 @@ class Executor:
             allowed=self._allowed,
             settle=self._settle,
         )
+        self.dispatcher = Dispatcher(self._handle, self.batches, self._starved)
         if (waves := self.run.waves) is not None:
             if self.looks is None:
                 raise ValueError("a run in waves needs somebody who looks after each of them")
@@ -143,7 +125,7 @@ class Executor:
             self._earlier = frozenset(self.run.ledger.intended())
             self._launching = 0
         feeder = asyncio.create_task(self._feed())
-        feeder.add_done_callback(lambda _: self._wake.set())
+        feeder.add_done_callback(lambda _: self.dispatcher.ring())
         ringer = asyncio.create_task(self._ring())
         try:
             stop = await self._pump(feeder)
@@ -152,7 +134,7 @@ class Executor:
             told = stop in (Stop.TIMED_OUT, Stop.ENGINE_CHANGED) or (stop is Stop.GUARDRAIL_TIGHTENED and self._bad > 0)
             return None if self.run.complete and not told else stop
         finally:
-            await cancel_all([feeder, ringer, *self.tasks])
+            await cancel_all([feeder, ringer, *self.dispatcher.tasks])
             for flight in self._flights.values():
                 self._unclaim(flight.item)
             self.lane.close()
@@ -183,10 +165,8 @@ class Executor:
         """Whether invocations are left that may be asked now and have not come into flight."""
         return self.run.ledger.next_untouched(0) < self.run.reach
 
-    @property
-    def _asking(self) -> bool:
-        """Whether some are left, in flight or not, that may be asked for the first time now."""
-        return self._more_to_ask or self._unasked.next is not None
+    def _starved(self) -> bool:
+        return not self._more_to_ask or self.lane.slack() < LOOK_BATCH
 
     def _plan_is_new(self) -> bool:
         if self.outage.error is not None:
@@ -226,15 +206,17 @@ class Executor:
             await self.intent.commit()
         for index in range(first, last):
             self._launching = index
-            if index % LAUNCHED_AT_ONCE == LAUNCHED_AT_ONCE - 1:
-                await asyncio.sleep(0)
             self._launch(index, lost=False)
+            if (index - first) % LOOK_BATCH == LOOK_BATCH - 1 and index + 1 < last:
+                # A full batch is there: it can be on its way while the next ones come into flight.
+                self._launching = index + 1
+                await asyncio.sleep(0)
         self._launching = None
 
     def _launch(self, index: int, *, lost: bool) -> None:
         self._flights[index] = flight = Flight(self.run.item(index, self.clock, lost=lost))
-        self._wait(flight)
-        self._wake.set()
+        self.dispatcher.put(flight)
+        self.dispatcher.ring()
 
     async def _room(self, most: int) -> int:
         """Wait until this run may have more in flight, and return how many."""
@@ -284,17 +266,17 @@ class Executor:
             while True:
                 bell.clear()
                 await bell.wait(None)
-                self._wake.set()
+                self.dispatcher.ring()
                 self._freed.set()
 
     async def _pump(self, feeder: asyncio.Task[None]) -> Stop | None:
         final: Stop | None = None
         stopped_at = 0.0
         while True:
-            self._wake.clear()
+            self.dispatcher.listen()
             stop, now = self.control.stop(), self.clock.now()
-            if self._failure is not None:
-                raise self._failure
+            if self.dispatcher.failure is not None:
+                raise self.dispatcher.failure
             if feeder.done() and not feeder.cancelled():
                 feeder.result()
             if stop is not None and not stop.passes:
@@ -314,7 +296,8 @@ class Executor:
                 return final
             if final is None and feeder.done() and not self._flights:
                 return None
-            await self._pause(self._dispatch(now))
+            wait = self.outage.until - now
+            await self.dispatcher.pause(min(wait, TICK_SECONDS) if wait > 0 else self.dispatcher.start(now))
 
     def _recall(self, stop: Stop) -> None:
         """What an earlier life may have asked is looked at before the end, also when the stop came first."""
@@ -352,56 +335,6 @@ class Executor:
             outcome = Outcome.AMBIGUOUS if flight.item.lost else Outcome.UNVERIFIED
             self._settle(flight, Settled(outcome, stop.value))
 
-    def _dispatch(self, now: float) -> float:
-        """Start on what is due: what was not asked yet first, and no more than can be seen to soon.
-
-        Returns in how many seconds something else is due, if nothing rings before.
-        """
-        if now < self.outage.until:
-            return min(TICK_SECONDS, self.outage.until - now)
-        idle = self._first_looks == 0 and (self._unasked.next is None or self._unasked.next > now)
-        if idle and (not self._more_to_ask or self.lane.slack() < LOOK_BATCH):
-            # Nothing is to be asked before some of them have an outcome.
-            self._asked.hasten(self._patient, now)
-            self._patient.clear()
-        room = (BATCHED_LOOKS if self.batches.usable else SINGLE_LOOKS) - self._first_looks
-        self._start(self._unasked.take(now, room * LOOK_BATCH), first=True)
-        room = VERIFYING_LOOKS - (len(self.tasks) - self._first_looks)
-        self._start(self._asked.take(now, room * LOOK_BATCH), first=False)
-        # What is due already waits for others to be seen to, which rings.
-        waits = [due - now for due in (self._unasked.next, self._asked.next) if due is not None and due > now]
-        return min([TICK_SECONDS, *waits])
-
-    def _start(self, flights: Sequence[Flight], *, first: bool) -> None:
-        for start in range(0, len(flights), LOOK_BATCH):
-            task = asyncio.create_task(self._handle(flights[start : start + LOOK_BATCH]))
-            self.tasks.add(task)
-            self._first_looks += first
-            task.add_done_callback(self._first_handled if first else self._handled)
-
-    def _wait(self, flight: Flight) -> None:
-        """Have it looked at when it is due."""
-        flight.busy = False
-        (self._unasked if flight.fresh else self._asked).put(flight)
-        if flight.patient:
-            self._patient.append(flight)
-
-    def _first_handled(self, task: asyncio.Task[None]) -> None:
-        self._first_looks -= 1
-        self._handled(task)
-
-    def _handled(self, task: asyncio.Task[None]) -> None:
-        self.tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            # A mistake in a decision must not hang the run: it surfaces where the run is awaited.
-            self._failure = task.exception()
-        self._wake.set()
-
-    async def _pause(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(max(seconds, 0.001)):
-                await self._wake.wait()
-
     async def _handle(self, flights: Sequence[Flight], *, asking: bool = True) -> None:
         try:
             seen = await self.scrutiny.look(flights)
@@ -433,15 +366,16 @@ class Executor:
             else:
                 self._later(flight, self.clock.now())
         await asyncio.gather(*(self.sender.send(calls) for calls in self.sender.grouped(asks)))
+        more = self._more_to_ask or self.dispatcher.asking
         # Failures that could stop the run are to be seen at once.
-        patient = len(asks) >= DECIDED_AT_ONCE and self.run.max_failures is None and self._asking
+        patient = len(asks) >= DECIDED_AT_ONCE and more and self.run.max_failures is None
         now = self.clock.now()
         for call in asks:
             if not call.flight.landed:
                 self._later(call.flight, now, patient=patient)
         for flight in flights:
             if not flight.landed:
-                self._wait(flight)
+                self.dispatcher.put(flight)
 
     def _decide(self, item: Item, seen: Seen) -> Decision:
         operation = self.run.operation
@@ -506,7 +440,7 @@ class Executor:
         flight.landed = True
         self._unclaim(flight.item)
         self.lane.release()
-        self._wake.set()
+        self.dispatcher.ring()
         self._freed.set()
 
 
