@@ -218,7 +218,7 @@ class Observer:
             sql = body["query"]
             named = _IDS.findall(sql) if "from sys_invocation i where i.id in" in sql else ()
             # A plan's own query is a look at what it returns.
-            return process, None if "order by i." in sql else named
+            return process, None if "select i.id as id" in sql and not named else named
         if path[0] == "invocations":
             op, ids = path[2], [path[1]]
         elif path[0] == "internal":

@@ -3,8 +3,8 @@
 It takes a *run* (a set, an operation, limits, where intent is kept, where progress goes), not a resource, so that every
 kind that acts on invocations uses the same one. What it guarantees:
 
-* an invocation is asked only after its intent was written, and its row was read: one that was born again under the
-  same id is left alone;
+* an invocation is asked only after its intent was written, and its row was read (by the plan's own query, if that was a
+  moment ago): one that was born again under the same id is left alone;
 * what was intended and has no outcome after a crash is treated as *answer lost*: it is looked at, and asked again only
   when the operation says that this is safe;
 * a stop takes effect between two operations, except that what must not be left half done is finished.
@@ -169,8 +169,8 @@ class Executor:
         return not self._more_to_ask or self.lane.slack() < LOOK_BATCH
 
     def _plan_is_new(self) -> bool:
-        if self.outage.error is not None:
-            # A look is what shows whether it is over.
+        if self.run.recovered or self.outage.error is not None:
+            # It was somebody else's query, or a look is what shows whether the outage is over.
             return False
         return self.clock.now() + self._queued() / self.lane.per_second() < PLAN_IS_NEW_SECONDS
 
