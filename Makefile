@@ -36,6 +36,10 @@ servers: $(STAMP) ## Build or install the control plane and the engines (10 minu
 helm: $(STAMP) ## Build the pinned Helm (4 minutes once, then nothing; or set HELM=)
 	@python -m e2e.rig helm
 
+.PHONY: judges
+judges: servers ## Build what judges our objects as Flux and Argo CD do (a minute once, then nothing)
+	@python -m e2e.rig judges
+
 .PHONY: lint
 lint: $(STAMP) ## Style, types, layers, drift of generated files
 	ruff check
@@ -52,7 +56,7 @@ unit: $(STAMP) ## Tests that start no server
 	pytest tests/unit
 
 .PHONY: test
-test: lint servers helm ## Everything: lint, then all tests against the real servers
+test: lint servers judges helm ## Everything: lint, then all tests against the real servers
 	@# Two processes, each in the order of the files: a session's operator would act upon what tests/apiserver makes.
 	@# What failed is tried once more, alone: two at a time compete for the processors of a small machine.
 	pytest -n 2 --dist loadfile --no-loadscope-reorder || pytest --last-failed --last-failed-no-failures none

@@ -1,4 +1,4 @@
-"""`python -m e2e.rig tools|helm|up|down|status`, the other half of the Makefile."""
+"""`python -m e2e.rig tools|helm|judges|up|down|status`, the other half of the Makefile."""
 
 import argparse
 import sys
@@ -11,8 +11,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m e2e.rig", description=__doc__)
     parser.add_argument(
         "what",
-        choices=["tools", "helm", "up", "down", "status"],
+        choices=["tools", "helm", "judges", "up", "down", "status"],
         help="tools: build or install the servers; helm: build Helm, which only the chart's tests need; "
+        "judges: build what judges our objects as Flux and Argo CD do; "
         "up: start the servers and leave them running; down: stop exactly those",
     )
     what = parser.parse_args().what
@@ -24,6 +25,8 @@ def main() -> int:
             toolchain.kubectl()
         elif what == "helm":
             toolchain.helm()
+        elif what == "judges":
+            toolchain.judges()
         elif what == "status":
             standing = Standing()
             print("\n".join(standing.lines()) if standing.processes else "nothing is up")

@@ -2,8 +2,8 @@
 
 The control plane is taken from `KUBEBUILDER_ASSETS` (the convention of envtest)
 as far as that directory has it; the rest is built from the pinned Go module in
-`e2e/controlplane`, and Helm from the one in `e2e/helm`. The engine comes from
-npm, by the lock files in `e2e/engine`. All land in a cache outside the
+`e2e/controlplane`, Helm from the one in `e2e/helm`, and what judges our objects
+from `e2e/judges`. The engine comes from npm, by the lock files in `e2e/engine`. All land in a cache outside the
 checkout, complete or not at all, and two callers never build the same thing
 twice.
 """
@@ -27,6 +27,7 @@ KUBERNETES = "1.37.2"
 HELM = "4.3.1"
 _MODULE = ROOT / "e2e" / "controlplane"
 _HELM_MODULE = ROOT / "e2e" / "helm"
+_JUDGES_MODULE = ROOT / "e2e" / "judges"
 _ENGINES = ROOT / "e2e" / "engine"
 _BINARIES = ("etcd", "kube-apiserver", "kube-controller-manager")
 _PACKAGES = ("./etcd", "k8s.io/kubernetes/cmd/kube-apiserver", "k8s.io/kubernetes/cmd/kube-controller-manager")
@@ -104,6 +105,17 @@ def helm() -> Path:
     return _once(cache() / "helm" / digest, lambda into: _build_helm(go, into)) / "helm"
 
 
+def judges() -> Path:
+    """Flux's and Argo CD's own code, which judges our objects (a minute when the control plane was built here before).
+
+    Its go.mod has the versions of the control plane's, so that Go takes nearly everything from its cache.
+    """
+    go = _needed("go", "Go 1.26 or newer builds the judges")
+    files = sorted([*_JUDGES_MODULE.glob("*.go"), _JUDGES_MODULE / "go.mod", _JUDGES_MODULE / "go.sum"])
+    digest = _digest(*files, extra=_go_version(go, _JUDGES_MODULE))
+    return _once(cache() / "judges" / digest, lambda into: _build_judges(go, into)) / "judges"
+
+
 def _built_control_plane() -> Path:
     go = _needed("go", "Go 1.26 or newer builds the control plane (or point KUBEBUILDER_ASSETS at a built one)")
     files = (_MODULE / "go.mod", _MODULE / "go.sum", _MODULE / "etcd" / "main.go")
@@ -133,6 +145,17 @@ def _build_helm(go: str, into: Path) -> None:
     stamp = f"-X helm.sh/helm/v4/internal/version.version=v{HELM}"
     what = f"building Helm {HELM} (about 4 minutes the first time)"
     _go_build(what, go, _HELM_MODULE, stamp, into, ("helm.sh/helm/v4/cmd/helm",))
+
+
+def _build_judges(go: str, into: Path) -> None:
+    _go_build(
+        "building the judges of Flux and Argo CD (about a minute the first time)",
+        go,
+        _JUDGES_MODULE,
+        "",
+        into,
+        ("judges",),
+    )
 
 
 def _go_build(what: str, go: str, module: Path, stamp: str, into: Path, packages: Sequence[str]) -> None:

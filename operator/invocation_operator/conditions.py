@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import StrEnum
 
+from invocation_operator.api.v1alpha1.action import Phase
 from invocation_operator.api.v1alpha1.base import Condition
 
 MESSAGE_LIMIT = 2048
@@ -23,6 +24,23 @@ class Verdict(StrEnum):
     READY = "Ready"
     WORKING = "Reconciling"
     STALLED = "Stalled"
+
+
+_OF_PHASES = {
+    Phase.SUCCEEDED: Verdict.READY,
+    Phase.PLANNED: Verdict.READY,
+    Phase.ALREADY_EXECUTED: Verdict.READY,
+    Phase.PARTIALLY_FAILED: Verdict.STALLED,
+    Phase.FAILED: Verdict.STALLED,
+    Phase.REFUSED: Verdict.STALLED,
+    Phase.STOPPED: Verdict.STALLED,
+    Phase.EXPIRED: Verdict.STALLED,
+}
+
+
+def of_phase(phase: Phase | None) -> Verdict:
+    """Return what the phase of an action, or of its record, says by itself."""
+    return Verdict.WORKING if phase is None else _OF_PHASES.get(phase, Verdict.WORKING)
 
 
 def build(

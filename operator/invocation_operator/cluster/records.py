@@ -7,14 +7,15 @@ and every write carries the resourceVersion that was read, so that a holder that
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
+from invocation_operator import conditions
 from invocation_operator.api.v1alpha1.action import Phase
-from invocation_operator.api.v1alpha1.base import API_VERSION
+from invocation_operator.api.v1alpha1.base import API_VERSION, Condition
 from invocation_operator.api.v1alpha1.record import RECORD_KIND, RecordSource, RecordSpec, RecordStatus
 from invocation_operator.cluster.client import KubeClient, Object
 from invocation_operator.cluster.errors import ObjectExists, ObjectNotFound, UnreadableObject, WriteConflict
@@ -249,13 +250,11 @@ class Hold:
             started = self._clock()
             metadata = self.record.obj["metadata"]
             holder = None if release else self._identity
+            generation, now = metadata.get("generation", 1), datetime.now(UTC)
             full = compose().model_copy(
-                update={
-                    "observed_generation": metadata.get("generation", 1),
-                    "holder": holder or None,
-                    "renew_time": datetime.now(UTC),
-                }
+                update={"observed_generation": generation, "holder": holder or None, "renew_time": now}
             )
+            full = full.model_copy(update={"conditions": _told(full, self.record.status.conditions, now)})
             body = {**self.record.obj, "status": dump(full)}
             try:
                 obj = await self._client.replace_status(RECORDS, metadata["namespace"], metadata["name"], body)
@@ -282,3 +281,16 @@ class Hold:
         except WriteConflict as error:
             self._lost = True
             raise HoldLost(self.record.name) from error
+
+
+def _told(status: RecordStatus, before: Sequence[Condition] | None, now: datetime) -> list[Condition]:
+    """Return what the conditions say of a run's record."""
+    phase = status.phase or Phase.RUNNING
+    return conditions.build(
+        conditions.of_phase(phase),
+        phase.value,
+        status.message or "under way, see status.progress.",
+        generation=status.observed_generation,
+        now=now,
+        previous=before,
+    )

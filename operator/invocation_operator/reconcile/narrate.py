@@ -20,17 +20,6 @@ from invocation_operator.reconcile.waiting import Waiting
 
 CAUSE = "Find out why and correct it first."
 
-_VERDICTS = {
-    Phase.SUCCEEDED: Verdict.READY,
-    Phase.PLANNED: Verdict.READY,
-    Phase.ALREADY_EXECUTED: Verdict.READY,
-    Phase.PARTIALLY_FAILED: Verdict.STALLED,
-    Phase.FAILED: Verdict.STALLED,
-    Phase.REFUSED: Verdict.STALLED,
-    Phase.STOPPED: Verdict.STALLED,
-    Phase.EXPIRED: Verdict.STALLED,
-}
-
 STOPS = {
     Stop.TIMED_OUT: "spec.timeout was reached before the work was done",
     Stop.TOO_MANY_FAILURES: "more failed than spec.limits.maxFailures allows",
@@ -50,21 +39,25 @@ class Turn:
     verdict: Verdict | None = None
 
     @property
+    def judged(self) -> Verdict:
+        """What the conditions say."""
+        return self.verdict or conditions.of_phase(self.phase)
+
+    @property
     def ready(self) -> bool:
         """Whether it ended well."""
-        return (self.verdict or _VERDICTS.get(self.phase, Verdict.WORKING)) is Verdict.READY
+        return self.judged is Verdict.READY
 
     @property
     def stalled(self) -> bool:
         """Whether it needs a person."""
-        return (self.verdict or _VERDICTS.get(self.phase, Verdict.WORKING)) is Verdict.STALLED
+        return self.judged is Verdict.STALLED
 
 
 def apply(status: ActionStatus, turn: Turn, *, generation: int, now: datetime, **fields: Any) -> ActionStatus:
     """Return ``status`` after ``turn``, with ``fields`` set."""
-    verdict = turn.verdict or _VERDICTS.get(turn.phase, Verdict.WORKING)
     built = conditions.build(
-        verdict, turn.reason, turn.message, generation=generation, now=now, previous=status.conditions
+        turn.judged, turn.reason, turn.message, generation=generation, now=now, previous=status.conditions
     )
     return status.model_copy(
         update={"observed_generation": generation, "phase": turn.phase, "conditions": built, **fields}
