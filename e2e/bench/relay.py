@@ -4,7 +4,6 @@ So the span from the first to the last engine call is seen from outside, in the 
 """
 
 import asyncio
-import re
 import threading
 import time
 from dataclasses import dataclass
@@ -14,9 +13,8 @@ from urllib.parse import urlsplit
 
 _BATCH = b"POST /internal/invocations_batch_operations/"
 _REQUESTS = (b"POST ", b"PATCH ", b"GET ")
-_LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
-SMALL = 10_000
-"""Bytes of a batch that is none: with 128 ids that nobody has, the operator asks whether partitions can be believed."""
+_NOBODY = b"0" * 22 + b'"'
+"""End of ids that nobody has: with batches of them the operator asks whether partitions can be believed."""
 
 
 @dataclass(slots=True)
@@ -101,10 +99,12 @@ class _Client(asyncio.Protocol):
         if data.startswith(_REQUESTS):
             self._relay.requests += 1
             self.call = None
-            length = _LENGTH.search(data)
-            if data.startswith(_BATCH) and length is not None and int(length[1]) >= SMALL:
+            if data.startswith(_BATCH):
                 self.call = Call(time.perf_counter())
                 self._relay.calls.append(self.call)
+        if self.call is not None and _NOBODY in data:
+            self._relay.calls.remove(self.call)
+            self.call = None
         if self._engine is None:
             self._early.append(data)
         else:

@@ -19,7 +19,7 @@ SERVICES = "bulk"
 SIZE = 10_000
 GOAL_BARE = 0.8
 GOAL_OFFICIAL = 3.0
-RAISED = {"maxInFlight": 10_000, "operationsPerSecond": 100_000}
+RAISED = {"maxInFlight": 20_000, "operationsPerSecond": 100_000}
 
 NOTE = (
     f"{SIZE:,} invocations each, medians of {{rounds}} in changing order, every side with a fresh set of its own. "

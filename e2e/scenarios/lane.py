@@ -7,7 +7,7 @@ operator watches its lane's namespace only and keeps its records in the lane's o
 import json
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -86,14 +86,20 @@ class Lane:
         """The operator that was started last."""
         return self._operators[-1]
 
-    def start_operator(self, *options: str, wait: bool = True, kubeconfig: Path | None = None) -> Child:
+    def start_operator(
+        self,
+        *options: str,
+        wait: bool = True,
+        kubeconfig: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Child:
         """Start one more operator, through the proxies; with `kubeconfig` by a way of its own to the API server."""
         self._started += 1
         log = self._scratch / f"operator-{self._started}.log"
         command = ["run", "--namespace", self.namespace, "--operator-namespace", self.operator_namespace]
         command += ["--bind-address", "127.0.0.1", "--metrics-port", "0", "--health-port", "0"]
         command += ["--log-format", "json", *self._options, *options]
-        child = operator_process.start(kubeconfig or self._kubeconfig, log=log, args=command)
+        child = operator_process.start(kubeconfig or self._kubeconfig, log=log, args=command, env=env)
         self._operators.append(child)
         if wait:
             self.wait_ready(child)

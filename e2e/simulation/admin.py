@@ -4,8 +4,9 @@ A request that the model does not know ends the history with `UnknownRequest`: w
 modelled, and tried on the real engine, before it may be simulated.
 """
 
-import json
 from typing import Any
+
+from pydantic_core import to_json
 
 from e2e.simulation.engine import Engine, Refused
 from e2e.simulation.tables import MalformedId
@@ -104,4 +105,4 @@ def _in_a_batch(id_: str, refused: Refused) -> str:
 
 
 def _json(status: int, value: Any) -> Answer:
-    return status, "application/json", json.dumps(value).encode()
+    return status, "application/json", to_json(value)

@@ -4,7 +4,6 @@ Held to the real one by `tests/conformance`. Which kinds there are comes from th
 not know ends the history (`UnknownPath`).
 """
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from uuid import UUID
 
 import yaml
+from pydantic_core import from_json, to_json
 
 Object = dict[str, Any]
 Key = tuple[str, str | None, str]
@@ -75,7 +75,7 @@ class ApiServer:
     """All objects. `now` tells seconds since 1970."""
 
     now: Callable[[], float]
-    objects: dict[Key, str] = field(default_factory=dict)
+    objects: dict[Key, bytes] = field(default_factory=dict)
     """Each as JSON text: nobody can change what is kept."""
     version: int = 1000
     watchers: dict[str, list[Watcher]] = field(default_factory=dict)
@@ -97,7 +97,7 @@ class ApiServer:
     def get(self, plural: str, namespace: str | None, name: str) -> Object | None:
         """One object, None when there is none."""
         text = self.objects.get((plural, namespace, name))
-        return None if text is None else json.loads(text)
+        return None if text is None else from_json(text)
 
     def patch(self, plural: str, namespace: str | None, name: str, patch: Object) -> Object:
         """Merge into an object."""
@@ -109,19 +109,19 @@ class ApiServer:
 
     def all(self, plural: str) -> list[Object]:
         """Every object of a kind, by name."""
-        return [json.loads(text) for (kind, _, _), text in sorted(self.objects.items(), key=_by_name) if kind == plural]
+        return [from_json(text) for (kind, _, _), text in sorted(self.objects.items(), key=_by_name) if kind == plural]
 
     def collect_garbage(self) -> None:
         """What the controller does: objects whose owner is gone go too. Owners count within their namespace only."""
         for key, text in list(self.objects.items()):
-            owners = json.loads(text)["metadata"].get("ownerReferences") or ()
+            owners = from_json(text)["metadata"].get("ownerReferences") or ()
             if owners and not any(self._lives(owner, key[1]) for owner in owners):
                 self._remove(key)
 
     def _lives(self, owner: Object, namespace: str | None) -> bool:
         plural = next(plural for plural, (_, kind) in kinds().items() if kind == owner["kind"])
         text = self.objects.get((plural, namespace, owner["name"]))
-        return text is not None and json.loads(text)["metadata"]["uid"] == owner["uid"]
+        return text is not None and from_json(text)["metadata"]["uid"] == owner["uid"]
 
     def watch(self, plural: str, watcher: Watcher) -> Callable[[], None]:
         """Tell of every change from now on; returns what ends that."""
@@ -168,7 +168,7 @@ class ApiServer:
             text = self.objects.get(key)
             if text is None:
                 return _status(404, "NotFound", f'{plural} "{name}" not found')
-            known: Object = json.loads(text)
+            known: Object = from_json(text)
             match method, subresource:
                 case "GET", None:
                     return Answered(200, _metadata_only(known) if METADATA_ONLY in accept else known)
@@ -186,7 +186,7 @@ class ApiServer:
         items = []
         for (kind, where, _), text in sorted(self.objects.items(), key=_by_name):
             if kind == plural and namespace in (None, where):
-                obj = json.loads(text)
+                obj = from_json(text)
                 labels = obj["metadata"].get("labels") or {}
                 if all(labels.get(name) == value for name, value in wanted):
                     items.append({name: value for name, value in obj.items() if name not in ("apiVersion", "kind")})
@@ -199,7 +199,7 @@ class ApiServer:
         return Answered(200, {"apiVersion": version, "kind": f"{kind}List", "metadata": metadata, "items": page})
 
     def _create(self, plural: str, namespace: str | None, body: Object) -> Answered:
-        obj: Object = json.loads(json.dumps(body))
+        obj: Object = from_json(to_json(body))
         metadata = obj.setdefault("metadata", {})
         if "name" not in metadata:
             return _status(422, "Invalid", "name or generateName is required")
@@ -285,7 +285,7 @@ class ApiServer:
         self.version += 1
         self.writes += 1
         stored = {**obj, "metadata": {**metadata, "resourceVersion": str(self.version)}}
-        text = json.dumps(stored)
+        text = to_json(stored)
         self.objects[(plural, namespace, metadata["name"])] = text
         self._tell(plural, event, text)
         if event == "MODIFIED" and "deletionTimestamp" in metadata and not metadata.get("finalizers"):
@@ -293,16 +293,16 @@ class ApiServer:
         return stored
 
     def _remove(self, key: Key) -> Object:
-        obj: Object = json.loads(self.objects.pop(key))
+        obj: Object = from_json(self.objects.pop(key))
         self.version += 1
         self.writes += 1
         obj["metadata"]["resourceVersion"] = str(self.version)
-        self._tell(key[0], "DELETED", json.dumps(obj))
+        self._tell(key[0], "DELETED", to_json(obj))
         return obj
 
-    def _tell(self, plural: str, event: str, text: str) -> None:
+    def _tell(self, plural: str, event: str, text: bytes) -> None:
         for watcher in list(self.watchers.get(plural, ())):
-            watcher(event, json.loads(text))
+            watcher(event, from_json(text))
 
     def _time(self) -> str:
         return datetime.fromtimestamp(int(self.now()), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -319,7 +319,7 @@ def _fine(answered: Answered) -> Object:
     return answered.body
 
 
-def _by_name(item: tuple[Key, str]) -> tuple[str, str, str]:
+def _by_name(item: tuple[Key, bytes]) -> tuple[str, str, str]:
     plural, namespace, name = item[0]
     return plural, namespace or "", name
 

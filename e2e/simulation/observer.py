@@ -4,6 +4,7 @@ It reads what the servers know, never what the operator believes: calls as they 
 they are stored, invocations as they live and die.
 """
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -214,8 +215,10 @@ class Observer:
         if fault is not None:
             self.uncertain = True
         if path == ["query"]:
-            ids = _IDS.findall(body["query"]) if "from sys_invocation i where i.id in" in body["query"] else ()
-            return process, ids
+            sql = body["query"]
+            named = _IDS.findall(sql) if "from sys_invocation i where i.id in" in sql else ()
+            # A plan's own query is a look at what it returns.
+            return process, None if "select i.id as id" in sql and not named else named
         if path[0] == "invocations":
             op, ids = path[2], [path[1]]
         elif path[0] == "internal":
@@ -267,10 +270,12 @@ class Observer:
         now = self.world.loop.time()
         if isinstance(token, tuple):
             process, ids = token
-            for id_ in ids:
+            answer = operation()
+            for id_ in _returned(answer) if ids is None else ids:
                 self._looks[process.name, id_] = now
                 if self.world.engine.replaying is None:
                     self._true_looks[process.name, id_] = now
+            return answer
         self._serving = token if isinstance(token, dict) else None
         for call in (self._serving or {}).values():
             self._rollouts.arrives(call)
@@ -392,3 +397,9 @@ class Observer:
 
 
 __all__ = ["Call", "Observer", "Outcome", "Run"]
+
+
+def _returned(answer: Any) -> list[str]:
+    """Ids of the rows that a query was answered with."""
+    status, _, body = answer
+    return [row["id"] for row in json.loads(body)["rows"]] if status == 200 else []

@@ -6,11 +6,12 @@ history lasts. What it had sent is on its way all the same.
 
 import asyncio
 import contextvars
-import json
 from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
+
+from pydantic_core import from_json, to_json
 
 from e2e.simulation.apiserver import Object, kinds
 from e2e.simulation.loop import OWNER
@@ -197,7 +198,7 @@ class _Follow:
         self._end: Any = None
         self._last = 0.0
         self._open = False
-        self._waiting: deque[tuple[str, str]] = deque()
+        self._waiting: deque[tuple[str, bytes]] = deque()
 
     def begin(self) -> None:
         self._open = True
@@ -212,13 +213,13 @@ class _Follow:
     def _told(self, kind: str, obj: Object) -> None:
         now = asyncio.get_running_loop().time()
         self._last = max(self._last, now + self.world.watch_delay())
-        self._waiting.append((kind, json.dumps(obj)))
+        self._waiting.append((kind, to_json(obj)))
 
         def deliver() -> None:
             # Not this very event but the oldest that waits: whatever the order of callbacks, a watch keeps its own.
             kind, text = self._waiting.popleft()
             if self._open:
-                told = json.loads(text)
+                told = from_json(text)
                 metadata = told["metadata"]
                 self.world.tell("watch", f"{kind} {self.plural} {metadata['name']} at {metadata['resourceVersion']}")
                 self.events.put_nowait((kind, told))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import aiohttp
+from pydantic_core import from_json, to_json
 from yarl import URL
 
 from e2e.simulation import admin
@@ -300,14 +301,14 @@ class SimulatedKube(KubeClient):
     async def request(
         self, method: str, url: str, *, headers: dict[str, str], body: Any = None, _request_timeout: float = 15.0
     ) -> Response:
-        network, sent = self._network, None if body is None else json.loads(json.dumps(body))
+        network, sent = self._network, None if body is None else from_json(json.dumps(body))
 
         def leave(_: int) -> Serve:
             network.wrote(self._process, method, url)
 
             def serve() -> admin.Answer:
                 found = network.api.request(method, url, sent, headers.get("Accept", ""))
-                return found.status, "application/json", json.dumps(found.body).encode()
+                return found.status, "application/json", to_json(found.body)
 
             return serve
 

@@ -5,6 +5,7 @@ A bad option or an API server that cannot be reached gives one line that says wh
 
 import argparse
 import asyncio
+import gc
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -108,6 +109,15 @@ def _dispatch(options: argparse.Namespace) -> int:
             return 0
 
 
+def _spare_the_collector() -> None:
+    """What is imported stays: the cyclic collector need not look at it again and again, nor after every few hundred
+    objects. A bulk run makes tens of thousands, hardly any of them in a cycle, and a third of its time went there.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
 def _run(chosen: dict[str, Any], *, withdrawing: bool = False) -> int:
     # Imported here: `crds` and `version` must not pay for the operator's libraries.
     from invocation_operator.app import run, withdraw
@@ -124,6 +134,7 @@ def _run(chosen: dict[str, Any], *, withdrawing: bool = False) -> int:
     json = settings.log_format is LogFormat.JSON if settings.log_format else not sys.stderr.isatty()
     logs.configure(json=json, level=settings.log_level.value)
     log = structlog.get_logger("invocation_operator")
+    _spare_the_collector()
     try:
         asyncio.run(withdraw(settings) if withdrawing else run(settings))
     except (ClusterError, OSError) as error:

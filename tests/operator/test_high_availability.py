@@ -3,118 +3,20 @@ freezes, or cannot reach the API server any more. What was asked before is asked
 """
 
 import itertools
-import json
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from e2e.rig import Child, ControlPlane
-from e2e.rig.killproxy import KillProxy, Script
-from e2e.rig.process import free_ports
-from e2e.rig.wire import NOBODY_THERE, exchange
-from e2e.scenarios import truth
+from e2e.rig import ControlPlane
 from e2e.scenarios.cases import RestartAsNew, World
+from e2e.scenarios.elected import LEASE, begun, elected, ended_once, leases, operators, taken_over
 from e2e.scenarios.lane import Lane, until
-
-PACED = {"operationsPerSecond": 4}
-LEASE = 6
-
-
-def elected(seconds: float = LEASE) -> tuple[str, ...]:
-    return "--leader-elect", "true", "--lease-seconds", str(seconds), "--call-timeout-seconds", "1"
-
-
-@dataclass
-class Operator:
-    """A process with a way of its own to the API server, and what it says of itself."""
-
-    child: Child
-    cluster: KillProxy
-    wrote: Script
-    health: int
-    metrics: int
-
-    @property
-    def leads(self) -> bool:
-        return "invocation_operator_leader 1.0" in self._ask(self.metrics, "/metrics")
-
-    @property
-    def ready(self) -> bool:
-        return self._ask(self.health, "/readyz") == "ok\n"
-
-    def said(self, event: str) -> list[dict[str, Any]]:
-        lines = [json.loads(line) for line in self.child.log.read_text().splitlines() if line.startswith("{")]
-        return [line for line in lines if line["event"] == event]
-
-    @staticmethod
-    def _ask(port: int, path: str) -> str:
-        try:
-            reply = exchange("GET", f"http://127.0.0.1:{port}{path}", timeout=2)
-        except NOBODY_THERE:
-            return ""
-        return reply.body.decode() if reply.status == 200 else ""
-
-
-def any_write(method: str, path: str, body: bytes) -> str | None:
-    return f"{method} {path}" if method != "GET" else None
-
-
-@contextmanager
-def operators(lane: Lane, count: int = 2) -> Iterator[list[Operator]]:
-    """So many operators; the first one leads."""
-    plane, made = lane.control_plane, []
-    proxies: list[KillProxy] = []
-    try:
-        for number in range(count):
-            script = Script()
-            proxy = KillProxy(plane.url, script, any_write, upstream_ca=plane.ca_file)
-            proxies.append(proxy.__enter__())
-            kubeconfig = plane.kubeconfig_through(proxy.url, proxy.ca_pem, f"{lane.namespace}-{number}")
-            health, metrics = free_ports(2)
-            ports = ("--health-port", str(health), "--metrics-port", str(metrics))
-            child = lane.start_operator(*ports, wait=False, kubeconfig=kubeconfig)
-            made.append(Operator(child, proxy, script, health, metrics))
-        until(lambda: any(one.leads for one in made), lambda: f"nobody leads\n{lane.logs()}")
-        made.sort(key=lambda one: not one.leads)
-        yield made
-    finally:
-        for operator in made:
-            operator.child.kill()
-        for proxy in proxies:
-            proxy.__exit__(None, None, None)
 
 
 @pytest.fixture
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("leading")
-
-
-def begun(lane: Lane, world: World, name: str, size: int) -> list[str]:
-    """A run that is under way."""
-    ids = RestartAsNew(world).prepare(size)
-    lane.create(lane.manifest(name, "RestartAsNew", {"ids": ids}, limits=PACED))
-    until(lambda: lane.script.count("restart-as-new") >= 3, lambda: f"too little was asked\n{lane.logs()}")
-    return ids
-
-
-def ended_once(lane: Lane, world: World, name: str, ids: Sequence[str]) -> None:
-    lane.ended(name)
-    truth.none(truth.told(lane, name, len(ids)) + truth.one_child_each(world.engine, ids))
-    asked = [write.what for write in lane.script.writes if "restart-as-new" in write.what]
-    assert sorted(set(asked)) == sorted(asked), "somebody asked twice"
-
-
-def taken_over(lane: Lane, operator: Operator, since: float) -> float:
-    """Wait until another operator leads; the seconds until it asked the engine for something, from `since` on."""
-    until(lambda: operator.leads, lambda: f"it did not take over\n{lane.logs()}")
-    before = time.monotonic()
-    until(lambda: lane.script.count("restart-as-new", since=before), lambda: f"nothing is asked\n{lane.logs()}")
-    return next(write.at for write in lane.script.writes if write.at > before) - since
 
 
 def test_standby_is_ready_writes_nothing_and_takes_over_in_time_when_the_leader_is_killed(
@@ -192,9 +94,3 @@ def test_leader_that_the_api_server_does_not_answer_ceases_before_the_next_one_b
         first.cluster.release()
         until(lambda: first.ready and not first.leads, "it does not stand by")
         ended_once(lane, world, "stalled", ids)
-
-
-def leases(lane: Lane) -> list[dict[str, Any]]:
-    path = f"/apis/coordination.k8s.io/v1/namespaces/{lane.operator_namespace}/leases"
-    items: list[dict[str, Any]] = lane.control_plane.request("GET", path).expect(200).json()["items"]
-    return items

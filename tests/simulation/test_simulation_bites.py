@@ -16,15 +16,13 @@ from invocation_operator.cluster.records import Hold, RecordStore
 from invocation_operator.plan.operation.base import Seen, Timing
 from invocation_operator.plan.operation.ending import Cancel
 from invocation_operator.plan.operation.restarting import Restart
-from invocation_operator.reconcile import look
+from invocation_operator.reconcile import execute, look
 from invocation_operator.reconcile.budget import Lane
 from invocation_operator.reconcile.control import Control, Stop
 from invocation_operator.reconcile.journal import Journal
-from invocation_operator.reconcile.look import Looker
 from invocation_operator.reconcile.outage import Outage
 from invocation_operator.reconcile.send import Sender
 from invocation_operator.reconcile.takeover import Leases
-from invocation_operator.target.row import InvocationRow
 
 Break = Callable[[pytest.MonkeyPatch], None]
 SEEDS = 400
@@ -34,19 +32,9 @@ def no_intent(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Journal, "covers", lambda *_: True)
 
 
-def no_look(patch: pytest.MonkeyPatch) -> None:
-    """Whatever was planned is taken to be there still."""
-
-    async def believe(_: Looker, questions: Any) -> list[Seen]:
-        return [Seen(InvocationRow(q.planned.id, q.planned.created_at, q.planned.status)) for q in questions]
-
-    real = Looker.look
-
-    async def seen(self: Looker, questions: Any) -> Any:
-        first = all(q.new_id is None and q.evidence for q in questions)
-        return await believe(self, questions) if first else await real(self, questions)
-
-    patch.setattr(Looker, "look", seen)
+def plan_stays_new(patch: pytest.MonkeyPatch) -> None:
+    """What was planned is taken to be there still, however long ago that was."""
+    patch.setattr(execute, "PLAN_IS_NEW_SECONDS", float("inf"))
 
 
 def lost_is_not_asked(patch: pytest.MonkeyPatch) -> None:
@@ -152,18 +140,19 @@ def happens(*kinds: str) -> Callable[[Scenario], bool]:
 
 
 ONE_BY_ONE = {"limits": {"maxInFlight": 1}}
+SLOWLY = {"limits": {"operationsPerSecond": 1}}
 LONELY = Event(0.5, "isolate", (0, 60.0))
 SUSPENDED = Event(0.5, "patch", {"suspend": True})
 BROKEN: list[tuple[Break, str, Callable[[], Plays]]] = [
     (no_intent, "intent", one("Cancel", 4, spec=ONE_BY_ONE)),
-    (no_look, "look", one("Cancel", 2)),
+    (plan_stays_new, "look", one("Cancel", 6, spec=SLOWLY)),
     (lost_is_not_asked, "once", faulty("RestartAsNew")),
     (lost_is_judged_at_once, "once", faulty("RestartAsNew")),
-    (birth_is_not_looked_at, "identity", seeds(happens("born-again"))),
+    (birth_is_not_looked_at, "identity", one("Cancel", 6, Event(1.0, "born-again", 5), spec=SLOWLY)),
     (take_over_at_once, "holder", one("Cancel", 8, Event(0.05, "second"), spec=ONE_BY_ONE)),
     (hold_for_ever, "holder", one("Pause", 2, Event(0.1, "second"), LONELY, slowness=5000.0)),
     (no_lock, "once", one("Cancel", 2)),
-    (no_suspend, "stop", one("Cancel", 12, SUSPENDED, spec={"limits": {"operationsPerSecond": 1}})),
+    (no_suspend, "stop", one("Cancel", 12, SUSPENDED, spec=SLOWLY)),
     (no_limit, "bounded", one("Cancel", 8, spec=ONE_BY_ONE, slowness=100.0)),
     (cancel_twice, "once", one("Cancel", 2, handlers=(("run_fails_slow", "backing-off"),) * 2)),
     (accepted_is_done, "truth", one("Cancel", 2, slowness=100.0)),

@@ -10,10 +10,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from invocation_operator.reconcile.claims import Claims
+
 HELPING = 100
 """Most permits that one grant hands out while several runs share the engine."""
-HELPING_ALONE = 1000
-"""Most permits that one grant hands out to the only run."""
+HELPING_ALONE = 10_000
+"""Most permits that one grant hands out to the only run: each is a write to its record before anything is asked."""
 
 
 class Budget:
@@ -21,8 +23,7 @@ class Budget:
 
     def __init__(self, max_in_flight: int, operations_per_second: int, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self.cancelling: dict[str, object] = {}
-        """Invocations that are being cancelled now, and by which run."""
+        self.claims = Claims(clock)
         self.max_in_flight = max_in_flight
         self.rate = operations_per_second
         self._held = 0
@@ -46,8 +47,8 @@ class Budget:
         return HELPING if self._lanes > 1 else HELPING_ALONE
 
     def _share(self) -> int:
-        # One lane alone leaves a tenth free, so that a second one can begin at once.
-        spare = self.max_in_flight // 10
+        # One lane alone leaves a helping free, or a tenth, so that a second one can begin at once.
+        spare = min(self.max_in_flight // 10, HELPING)
         fair = -(-self.max_in_flight // max(1, self._lanes))
         return max(1, min(self.max_in_flight - spare, fair) if self._lanes > 1 else self.max_in_flight - spare)
 

@@ -3,15 +3,16 @@
 It takes a *run* (a set, an operation, limits, where intent is kept, where progress goes), not a resource, so that every
 kind that acts on invocations uses the same one. What it guarantees:
 
-* an invocation is asked only after its intent was written, and its row was read: one that was born again under the
-  same id is left alone;
+* an invocation is asked only after its intent was written, and its row was read (by the plan's own query, if that was a
+  moment ago): one that was born again under the same id is left alone;
 * what was intended and has no outcome after a crash is treated as *answer lost*: it is looked at, and asked again only
   when the operation says that this is safe;
 * a stop takes effect between two operations, except that what must not be left half done is finished.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -21,7 +22,9 @@ from invocation_operator.engine.client import EngineClient
 from invocation_operator.plan.ledger import BAD
 from invocation_operator.plan.operation.base import Ask, Decision, Item, Seen, Settled, Verb
 from invocation_operator.reconcile.budget import Lane
+from invocation_operator.reconcile.claims import Claims
 from invocation_operator.reconcile.control import Control, Stop
+from invocation_operator.reconcile.dispatch import LOOK_BATCH, TICK_SECONDS, Dispatcher
 from invocation_operator.reconcile.flight import Batches, Call, Flight, cancel_all, never_sent
 from invocation_operator.reconcile.look import Looker
 from invocation_operator.reconcile.outage import Outage
@@ -33,20 +36,16 @@ from invocation_operator.reconcile.soak import Looks, Soak
 
 LOOK_GROWTH = 1.6
 LOOK_LIMIT_SECONDS = 2.0
-LOOK_BATCH = 1000
-BATCHED_LOOKS = 3
-"""So many batches are looked at and asked for the first time at once: with more, looks would be old when they count."""
-SINGLE_LOOKS = 16
-"""As many without the engine's batch endpoints, where one call that hangs keeps its whole batch."""
-VERIFYING_LOOKS = 2
-"""So many batches are looked at again at once."""
+PLAN_IS_NEW_SECONDS = 1.8
+"""What is asked for the first time so soon after the run's start, which was before its plan was made, needs no look of
+its own: the plan's query was one. No call relies on what is much older than that; a look waits as long for its turn."""
 PATIENCE_SECONDS = 2.0
 """How long the first look after a large batch waits while there is more to ask: both want the same engine."""
 DECIDED_AT_ONCE = 200
 """Decisions without giving way to anything else."""
 HELPING_SECONDS = 0.02
-TICK_SECONDS = 0.25
-"""How often a run that has nothing due looks at its stops; changes of the object ring at once."""
+CLAIMED = frozenset({Verb.CANCEL, Verb.RESTART_AS_NEW})
+"""What must not be asked by two runs at the same time."""
 FINISH_SECONDS = 60.0
 """How long what must not be left half done may take after a stop."""
 
@@ -69,18 +68,14 @@ class Executor:
     outage: Outage = field(default_factory=Outage)
     batches: Batches = field(default_factory=lambda: Batches(usable=False))
     connections: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(64))
-    cancelling: dict[str, object] = field(default_factory=dict)
-    """Invocations that runs on this engine are cancelling now, and which run; shared by all of them."""
+    claims: Claims = field(default_factory=lambda: Claims(time.monotonic))
+    """What runs on this engine are cancelling and restarting now; shared by all of them."""
     sender: Sender = field(init=False)
     scrutiny: Scrutiny = field(init=False)
+    dispatcher: Dispatcher = field(init=False)
     _flights: dict[int, Flight] = field(default_factory=dict)
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)  # what is on its way to the engine or back
-    _first_looks: int = 0
-    """Batches that are on their way to be asked for the first time."""
-    _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _freed: asyncio.Event = field(default_factory=asyncio.Event)
     _soak: Soak | None = None
-    _failure: BaseException | None = None
     _earlier: frozenset[int] = frozenset()
     """Open intents of an earlier life."""
     _launching: int | None = None
@@ -98,6 +93,7 @@ class Executor:
             outage=self.outage,
             batches=self.batches,
             confirm_engine=self.confirm_engine,
+            plan_is_new=self._plan_is_new,
         )
         self.sender = Sender(
             client=self.client,
@@ -109,9 +105,10 @@ class Executor:
             clock=self.clock,
             outage=self.outage,
             confirm_engine=self.confirm_engine,
-            may_ask=self._may_ask,
+            allowed=self._allowed,
             settle=self._settle,
         )
+        self.dispatcher = Dispatcher(self._handle, self.batches, self._starved)
         if (waves := self.run.waves) is not None:
             if self.looks is None:
                 raise ValueError("a run in waves needs somebody who looks after each of them")
@@ -128,7 +125,7 @@ class Executor:
             self._earlier = frozenset(self.run.ledger.intended())
             self._launching = 0
         feeder = asyncio.create_task(self._feed())
-        feeder.add_done_callback(lambda _: self._wake.set())
+        feeder.add_done_callback(lambda _: self.dispatcher.ring())
         ringer = asyncio.create_task(self._ring())
         try:
             stop = await self._pump(feeder)
@@ -137,7 +134,7 @@ class Executor:
             told = stop in (Stop.TIMED_OUT, Stop.ENGINE_CHANGED) or (stop is Stop.GUARDRAIL_TIGHTENED and self._bad > 0)
             return None if self.run.complete and not told else stop
         finally:
-            await cancel_all([feeder, ringer, *self.tasks])
+            await cancel_all([feeder, ringer, *self.dispatcher.tasks])
             for flight in self._flights.values():
                 self._unclaim(flight.item)
             self.lane.close()
@@ -152,10 +149,30 @@ class Executor:
         """Take in since when what is in flight was asked; called before each write of the record."""
         self.run.note_asked({i: f.item.asks > 0 for i, f in self._flights.items()}, self._launching, self.clock.now())
 
+    def upcoming(self) -> Iterator[str]:
+        """Yield the ids of those whose turn to be asked may come within a second."""
+        most = self.lane.per_second()
+        for flight in self._flights.values():
+            if flight.fresh:
+                most -= 1
+                yield flight.item.planned.id
+        first = self.run.ledger.next_untouched(0)
+        for index in range(first, min(first + most, self.run.reach)):
+            yield self.run.targets[index].id
+
     @property
     def _more_to_ask(self) -> bool:
         """Whether invocations are left that may be asked now and have not come into flight."""
         return self.run.ledger.next_untouched(0) < self.run.reach
+
+    def _starved(self) -> bool:
+        return not self._more_to_ask or self.lane.slack() < LOOK_BATCH
+
+    def _plan_is_new(self) -> bool:
+        if self.run.recovered or self.outage.error is not None:
+            # It was somebody else's query, or a look is what shows whether the outage is over.
+            return False
+        return self.clock.now() + self._queued() / self.lane.per_second() < PLAN_IS_NEW_SECONDS
 
     # Feeding: permits, intent, and then into flight.
 
@@ -188,12 +205,18 @@ class Executor:
         if not self.intent.covers(last):
             await self.intent.commit()
         for index in range(first, last):
+            self._launching = index
             self._launch(index, lost=False)
+            if (index - first) % LOOK_BATCH == LOOK_BATCH - 1 and index + 1 < last:
+                # A full batch is there: it can be on its way while the next ones come into flight.
+                self._launching = index + 1
+                await asyncio.sleep(0)
         self._launching = None
 
     def _launch(self, index: int, *, lost: bool) -> None:
-        self._flights[index] = Flight(self.run.item(index, self.clock, lost=lost))
-        self._wake.set()
+        self._flights[index] = flight = Flight(self.run.item(index, self.clock, lost=lost))
+        self.dispatcher.put(flight)
+        self.dispatcher.ring()
 
     async def _room(self, most: int) -> int:
         """Wait until this run may have more in flight, and return how many."""
@@ -202,7 +225,7 @@ class Executor:
             self._take_limits()
             # No more than a second's worth of operations queue for their tokens: a stop must not wait behind more. They
             # are refilled by halves, so that intent is not kept for each one alone.
-            queued, rate = sum(flight.queued for flight in self._flights.values()), self.lane.per_second()
+            queued, rate = self._queued(), self.lane.per_second()
             helping = self.lane.helping()
             room = min(self.lane.room(), rate - queued, helping, most)
             if (trial := self.outage.room(self.clock.now())) is not None:
@@ -219,6 +242,9 @@ class Executor:
                 await asyncio.sleep(HELPING_SECONDS)
                 continue
             await self._wait_for_room()
+
+    def _queued(self) -> int:
+        return sum(flight.queued for flight in self._flights.values())
 
     async def _wait_for_room(self) -> None:
         """Wait until something landed, or a moment."""
@@ -240,17 +266,17 @@ class Executor:
             while True:
                 bell.clear()
                 await bell.wait(None)
-                self._wake.set()
+                self.dispatcher.ring()
                 self._freed.set()
 
     async def _pump(self, feeder: asyncio.Task[None]) -> Stop | None:
         final: Stop | None = None
         stopped_at = 0.0
         while True:
-            self._wake.clear()
+            self.dispatcher.listen()
             stop, now = self.control.stop(), self.clock.now()
-            if self._failure is not None:
-                raise self._failure
+            if self.dispatcher.failure is not None:
+                raise self.dispatcher.failure
             if feeder.done() and not feeder.cancelled():
                 feeder.result()
             if stop is not None and not stop.passes:
@@ -270,8 +296,8 @@ class Executor:
                 return final
             if final is None and feeder.done() and not self._flights:
                 return None
-            self._dispatch(now)
-            await self._pause(now)
+            wait = self.outage.until - now
+            await self.dispatcher.pause(min(wait, TICK_SECONDS) if wait > 0 else self.dispatcher.start(now))
 
     def _recall(self, stop: Stop) -> None:
         """What an earlier life may have asked is looked at before the end, also when the stop came first."""
@@ -301,52 +327,13 @@ class Executor:
             return
         left = list(self._flights.values())
         for start in range(0, len(left), LOOK_BATCH):
-            await self._handle(left[start : start + LOOK_BATCH], asking=False)
+            some = left[start : start + LOOK_BATCH]
+            for flight in some:
+                flight.busy = True
+            await self._handle(some, asking=False)
         for flight in list(self._flights.values()):
             outcome = Outcome.AMBIGUOUS if flight.item.lost else Outcome.UNVERIFIED
             self._settle(flight, Settled(outcome, stop.value))
-
-    def _dispatch(self, now: float) -> None:
-        """Start on what is due: what was not asked yet first, and no more than can be seen to soon."""
-        if now < self.outage.until:
-            return
-        hurry = not self._more_to_ask or self.lane.slack() < self.lane.helping()
-        due = [f for f in self._flights.values() if not f.busy and (f.due <= now or (f.patient and hurry))]
-        first = [f for f in due if f.fresh]
-        room = (BATCHED_LOOKS if self.batches.usable else SINGLE_LOOKS) - self._first_looks
-        self._start(first, room, first=True)
-        if len(first) < len(due):
-            again = [f for f in due if not f.fresh]
-            self._start(again, VERIFYING_LOOKS - (len(self.tasks) - self._first_looks), first=False)
-
-    def _start(self, due: Sequence[Flight], room: int, *, first: bool) -> None:
-        for start in range(0, min(len(due), max(room, 0) * LOOK_BATCH), LOOK_BATCH):
-            flights = due[start : start + LOOK_BATCH]
-            for flight in flights:
-                flight.busy = True
-            task = asyncio.create_task(self._handle(flights))
-            self.tasks.add(task)
-            self._first_looks += first
-            task.add_done_callback(self._first_handled if first else self._handled)
-
-    def _first_handled(self, task: asyncio.Task[None]) -> None:
-        self._first_looks -= 1
-        self._handled(task)
-
-    def _handled(self, task: asyncio.Task[None]) -> None:
-        self.tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            # A mistake in a decision must not hang the run: it surfaces where the run is awaited.
-            self._failure = task.exception()
-        self._wake.set()
-
-    async def _pause(self, now: float) -> None:
-        # What is due already waits for others to be seen to, which rings.
-        waits = [w for f in self._flights.values() if not f.busy and (w := max(f.due, self.outage.until)) > now]
-        delay = min([TICK_SECONDS, *(due - now for due in waits)])
-        with suppress(TimeoutError):
-            async with asyncio.timeout(max(delay, 0.001)):
-                await self._wake.wait()
 
     async def _handle(self, flights: Sequence[Flight], *, asking: bool = True) -> None:
         try:
@@ -365,7 +352,7 @@ class Executor:
                 await asyncio.sleep(0)
             if view is None:
                 # It is there and cannot be read: nothing may be decided from it.
-                self._later(flight)
+                self._later(flight, self.clock.now())
                 continue
             decision = self._claimed(flight.item, self._decide(flight.item, view))
             if isinstance(decision, Settled):
@@ -377,15 +364,18 @@ class Executor:
                     self.run.asked.forget(flight.item.index)
                 asks.append(Call(flight, decision, view, anew=anew))
             else:
-                self._later(flight)
+                self._later(flight, self.clock.now())
         await asyncio.gather(*(self.sender.send(calls) for calls in self.sender.grouped(asks)))
+        more = self._more_to_ask or self.dispatcher.asking
         # Failures that could stop the run are to be seen at once.
-        patient = len(asks) >= DECIDED_AT_ONCE and self._more_to_ask and self.run.max_failures is None
+        patient = len(asks) >= DECIDED_AT_ONCE and more and self.run.max_failures is None
+        now = self.clock.now()
         for call in asks:
             if not call.flight.landed:
-                self._later(call.flight, patient=patient)
+                self._later(call.flight, now, patient=patient)
         for flight in flights:
-            flight.busy = False
+            if not flight.landed:
+                self.dispatcher.put(flight)
 
     def _decide(self, item: Item, seen: Seen) -> Decision:
         operation = self.run.operation
@@ -398,11 +388,12 @@ class Executor:
 
     def _claimed(self, item: Item, decision: Decision) -> Decision:
         """Two runs that look at the same time see no cancel, and would both send one: the first to decide has it."""
-        if item.asks or not isinstance(decision, Ask) or decision.verb is not Verb.CANCEL:
+        if item.asks or not isinstance(decision, Ask) or decision.verb not in CLAIMED:
             return decision
-        if self.cancelling.setdefault(item.planned.id, self) is not self:
-            return Settled(Outcome.SKIPPED, "CancelPending")
-        return decision
+        if self.claims.take(item.planned.id, self):
+            return decision
+        # What comes of a cancel is not known before it is settled; of a restart, it will be seen in a moment.
+        return Settled(Outcome.SKIPPED, "CancelPending") if decision.verb is Verb.CANCEL else None
 
     def _denied(self, flight: Flight, ask: Ask, seen: Seen) -> bool:
         """End what an earlier life meant to ask, seems not to have asked, and must not be asked any more."""
@@ -418,19 +409,22 @@ class Executor:
         return True
 
     def _unclaim(self, item: Item) -> None:
-        if self.cancelling.get(item.planned.id) is self:
-            del self.cancelling[item.planned.id]
+        self.claims.release(item.planned.id, self, linger=_restarting(item))
 
-    def _may_ask(self, item: Item) -> bool:
+    def _allowed(self, calls: Sequence[Call]) -> Sequence[Call]:
+        """Return those of ``calls`` that may be sent now."""
         stop = self.control.stop()
         if stop is None:
-            return self.outage.room(self.clock.now()) != 0
-        return stop is not Stop.HOLD_LOST and self.run.operation.inseparable(item)
+            return calls if self.outage.room(self.clock.now()) != 0 else ()
+        if stop is Stop.HOLD_LOST:
+            return ()
+        return [call for call in calls if self.run.operation.inseparable(call.flight.item)]
 
-    def _later(self, flight: Flight, *, patient: bool = False) -> None:
+    @staticmethod
+    def _later(flight: Flight, now: float, *, patient: bool = False) -> None:
         flight.queued = False
         flight.patient = patient
-        flight.due = self.clock.now() + (PATIENCE_SECONDS if patient else flight.pace)
+        flight.due = now + (PATIENCE_SECONDS if patient else flight.pace)
         flight.pace = min(flight.pace * LOOK_GROWTH, LOOK_LIMIT_SECONDS)
 
     def _settle(self, flight: Flight, settled: Settled) -> None:
@@ -446,5 +440,10 @@ class Executor:
         flight.landed = True
         self._unclaim(flight.item)
         self.lane.release()
-        self._wake.set()
+        self.dispatcher.ring()
         self._freed.set()
+
+
+def _restarting(item: Item) -> bool:
+    """Whether a restart was asked for: it may not be visible yet to others, who look ahead."""
+    return item.last is not None and item.last.verb is Verb.RESTART_AS_NEW

@@ -10,7 +10,7 @@ from invocation_operator.plan.operation.base import Ask, Item, Seen, Verb
 FIRST_LOOK_SECONDS = 0.008
 """The effect of most calls is there within some 20 ms."""
 
-BATCHES_AT_ONCE = 2
+BATCHES_AT_ONCE = 3
 """The engine works on them one after the other; more of them would only keep other calls waiting there."""
 
 

@@ -4,8 +4,7 @@ One query for a batch of ids, another only when an operation needs the journal o
 """
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from invocation_operator.engine import evidence
@@ -13,9 +12,9 @@ from invocation_operator.engine.client import EngineClient
 from invocation_operator.engine.errors import BadReply, reading
 from invocation_operator.plan.operation.base import NEVER_STARTED, Child, Evidence, Pauses, Seen, Signals
 from invocation_operator.plan.targets import Planned
+from invocation_operator.reconcile.foresight import Foresight, children_of
 from invocation_operator.target.row import InvocationRow, MalformedRow, row_from_json
 from invocation_operator.target.sql import LOOK_COLUMNS, literal, select_ids
-from invocation_operator.values.times import parse_time
 
 READ_AT_ONCE = 200
 """Rows that are read without giving way to anything else."""
@@ -28,6 +27,10 @@ class Question:
     planned: Planned
     evidence: frozenset[Evidence]
     new_id: str | None = None
+    first: bool = False
+    """Whether it was certainly not asked yet: then what was found out ahead of its turn will do."""
+    by_plan: bool = False
+    """Whether the plan's own query was a look at the row, of a moment ago."""
 
 
 class Looker:
@@ -40,6 +43,13 @@ class Looker:
         self._client = client
         self._scopes = scopes
         self._columns = columns
+        self._foresight: Foresight | None = None
+
+    def foresee(self, upcoming: Callable[[], Iterable[str]], clock: Callable[[], float]) -> None:
+        """Find out ahead what is told of those whose turn to be asked comes next: ``upcoming``, the first of them
+        first. ``clock``: seconds.
+        """
+        self._foresight = Foresight(self._client, upcoming, clock)
 
     async def look(self, questions: Sequence[Question]) -> list[Seen | None]:
         """Return what is seen, in the order of ``questions``. All ids must be well-formed.
@@ -47,19 +57,23 @@ class Looker:
         None stands for an invocation whose row cannot be read, such as one in a status of a newer engine: it is there,
         and nothing may be decided on it.
         """
-        ids = [q.planned.id for q in questions]
+        unread = [q.planned.id for q in questions if not q.by_plan]
         unstarted = {q.planned.id for q in questions if q.planned.status in NEVER_STARTED}
         wanted = [q.planned.id for q in questions if Evidence.SIGNALS in q.evidence]
         with_pauses = [q.planned.id for q in questions if Evidence.PAUSES in q.evidence]
-        with_children = [q.planned.id for q in questions if Evidence.CHILDREN in q.evidence]
+        first = [q.planned.id for q in questions if Evidence.CHILDREN in q.evidence and q.first]
+        again = [q.planned.id for q in questions if Evidence.CHILDREN in q.evidence and not q.first]
         new_ids = [q.new_id for q in questions if q.new_id is not None and Evidence.NEW in q.evidence]
-        (rows, unreadable), signals, pauses, children, new = await asyncio.gather(
-            self._rows(ids),
+        (rows, unreadable), signals, pauses, foreseen, children, new = await asyncio.gather(
+            self._rows(unread),
             self._signals([id_ for id_ in wanted if id_ not in unstarted]),
             self._pauses(with_pauses),
-            self._children(with_children),
+            self._foreseen(first),
+            children_of(self._client, again),
             self._existing(new_ids),
         )
+        children |= foreseen
+        rows |= {q.planned.id: as_planned(q.planned) for q in questions if q.by_plan}
         # What has not started has no journal to look into; what has started since the plan does.
         started = [id_ for id_ in wanted if id_ in unstarted and id_ in rows and rows[id_].status not in NEVER_STARTED]
         signals |= await self._signals(started)
@@ -72,6 +86,8 @@ class Looker:
         """Return the rows by id, and the ids of those that cannot be read."""
         rows: dict[str, InvocationRow] = {}
         unreadable: set[str] = set()
+        if not ids:
+            return rows, unreadable
         answer = await self._client.rows(select_ids(ids, self._columns(), scopes_supported=self._scopes))
         for number, found in enumerate(answer):
             if number % READ_AT_ONCE == READ_AT_ONCE - 1:
@@ -104,16 +120,10 @@ class Looker:
         found = await evidence.pauses(self._client, ids) if ids else {}
         return {id_: Pauses(p.count, p.last_at) for id_, p in found.items()}
 
-    async def _children(self, ids: Sequence[str]) -> dict[str, list[Child]]:
-        children: defaultdict[str, list[Child]] = defaultdict(list)
-        if ids:
-            found = await self._client.rows(
-                f"select id, created_at, restarted_from from sys_invocation where restarted_from in ({_listed(ids)})"
-            )
-            with reading("restarted invocations"):
-                for row in found:
-                    children[row["restarted_from"]].append(Child(row["id"], parse_time(row["created_at"])))
-        return children
+    async def _foreseen(self, ids: Sequence[str]) -> dict[str, list[Child]]:
+        if not ids or self._foresight is None:
+            return await children_of(self._client, ids)
+        return await self._foresight.children(ids)
 
     async def _existing(self, ids: Sequence[str]) -> frozenset[str]:
         if not ids:
@@ -121,6 +131,11 @@ class Looker:
         found = await self._client.rows(f"select id from sys_invocation where id in ({_listed(ids)})")
         with reading("new invocations"):
             return frozenset(row["id"] for row in found)
+
+
+def as_planned(planned: Planned) -> InvocationRow:
+    """Return the row of ``planned`` as far as the plan keeps it."""
+    return InvocationRow(planned.id, planned.created_at, planned.status)
 
 
 def _seen(

@@ -128,7 +128,8 @@ class Runner:
             if task.recovered:
                 # Its plan is of an earlier time; what is held now is left alone.
                 await self.engines.know_holds()
-            operation = Withheld(operation, holds.watcher(lambda: run_clock.engine_time(run_clock.now())))
+            holder = holds.watcher(lambda: run_clock.engine_time(run_clock.now()))
+            operation = Withheld(operation, holder, lambda: bool(holds))
         executor = Executor(
             run=Run(
                 operation=operation,
@@ -154,10 +155,11 @@ class Runner:
             confirm_engine=watch.confirm,
             looks=_looks(task, watch),
             batches=task.resolved.station.batches,
-            cancelling=task.resolved.station.budget.cancelling,
+            claims=task.resolved.station.budget.claims,
             connections=task.resolved.station.connections,
         )
         journal.before_write = executor.note_asked
+        executor.looker.foresee(executor.upcoming, run_clock.now)
         teller = Teller(self.events, board, journal, task.resolved)
         begun = asyncio.create_task(teller.begin(task.spec.run_id, len(task.targets), recovered=task.recovered))
         helpers = [

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 from invocation_operator.engine.client import EngineClient
 from invocation_operator.engine.replay import require_caught_up
-from invocation_operator.plan.operation.base import Item, Operation, Seen
+from invocation_operator.plan.operation.base import NEVER_STARTED, Evidence, Item, Operation, Seen
 from invocation_operator.reconcile.control import Control, Stop
 from invocation_operator.reconcile.flight import Batches, Flight
-from invocation_operator.reconcile.look import Looker, Question
+from invocation_operator.reconcile.look import Looker, Question, as_planned
 from invocation_operator.reconcile.outage import Outage
 from invocation_operator.reconcile.runclock import RunClock
 
+_SIGNALS = frozenset({Evidence.SIGNALS})
 VOUCHED_SECONDS = 0.1
 """How long after a call was sent its answer vouches for what the rows show.
 
@@ -37,6 +38,8 @@ class Scrutiny:
     batches: Batches
     confirm_engine: Callable[[], Awaitable[None]]
     """Asked before "it is gone" is believed. Sets the stop when another cluster answers."""
+    plan_is_new: Callable[[], bool] = lambda: False
+    """Whether the plan's own query was so short a time ago that it counts as a look."""
     _absent: bool = False
     """Whether invocations turned out to be gone: then that is what to expect of others."""
 
@@ -45,13 +48,18 @@ class Scrutiny:
 
         Another cluster knows none of the invocations, and one that was restarted none before it has read its log.
         """
+        plan_is_new = self.plan_is_new() and self.operation.begins_by_plan
+        if plan_is_new and all(flight.fresh and self._told_by_plan(flight.item) for flight in flights):
+            return [Seen(as_planned(flight.item.planned)) for flight in flights]
         lost = [n for n, f in enumerate(flights) if f.item.lost]
         asked = [n for n, f in enumerate(flights) if f.item.asks and not f.item.lost]
         known = self._absent and not lost and not all(self._vouched(flights[n].item) for n in asked)
         if known:
             # It will turn out that they are gone: ask the partitions before the look, so that one is enough.
             await self._require_caught_up(flights)
-        seen: list[Seen | None] = [*await self.looker.look([self._question(f.item) for f in flights])]
+        seen: list[Seen | None] = [
+            *await self.looker.look([self._question(f.item, plan_is_new=plan_is_new) for f in flights])
+        ]
         missed = {n for n, view in enumerate(seen) if view is not None and view.row is None}
         if missed:
             self._absent = True
@@ -63,10 +71,15 @@ class Scrutiny:
         doubtful = [*lost, *(n for n in missed if not flights[n].item.lost and not self._vouched(flights[n].item))]
         if doubtful:
             await self._require_caught_up([flights[n] for n in doubtful])
-            again = await self.looker.look([self._question(flights[n].item) for n in doubtful])
+            again = await self.looker.look([self._question(flights[n].item, plan_is_new=False) for n in doubtful])
             for n, view in zip(doubtful, again, strict=True):
                 seen[n] = view
         return seen
+
+    def _told_by_plan(self, item: Item) -> bool:
+        """Whether nothing beside the row is to be known; what has not started has no journal to look into."""
+        evidence = self.operation.begin_evidence
+        return not evidence or (evidence == _SIGNALS and item.planned.status in NEVER_STARTED)
 
     async def _require_caught_up(self, flights: Sequence[Flight]) -> None:
         ids = [flight.item.planned.id for flight in flights]
@@ -76,9 +89,10 @@ class Scrutiny:
         """The partition's leader took a call on this very invocation a moment ago, and nothing failed since."""
         return item.vouched_at > max(self.outage.last, self.clock.now() - VOUCHED_SECONDS)
 
-    def _question(self, item: Item) -> Question:
+    def _question(self, item: Item, *, plan_is_new: bool) -> Question:
         operation = self.operation
+        first = not item.asks and not item.lost
         evidence = operation.evidence(item) if item.asks or item.lost else operation.begin_evidence
         if not item.asks:
             evidence |= operation.begin_evidence
-        return Question(item.planned, evidence, item.new_id)
+        return Question(item.planned, evidence, item.new_id, first=first, by_plan=plan_is_new and first)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from invocation_operator.engine import batch, errors
 from invocation_operator.engine.client import EngineClient, Op
-from invocation_operator.plan.operation.base import Ask, Item, Operation, Refused, Settled
+from invocation_operator.plan.operation.base import Ask, Operation, Refused, Settled
 from invocation_operator.reconcile.budget import Lane
 from invocation_operator.reconcile.control import Control, Stop
 from invocation_operator.reconcile.flight import Batches, Call, Flight
@@ -35,7 +35,8 @@ class Sender:
     outage: Outage
     confirm_engine: Callable[[], Awaitable[None]]
     """Asked before "it is gone" is believed: another cluster knows none of the invocations. Sets the stop."""
-    may_ask: Callable[[Item], bool]
+    allowed: Callable[[Sequence[Call]], Sequence[Call]]
+    """Which of these may be sent now."""
     settle: Callable[[Flight, Settled], None]
 
     def grouped(self, calls: Sequence[Call]) -> list[list[Call]]:
@@ -58,10 +59,11 @@ class Sender:
         for call in calls:
             call.flight.queued = False
         async with self.batches.gate if len(calls) > 1 else self.connections:
-            allowed = [call for call in calls if self.may_ask(call.flight.item)]
+            allowed = self.allowed(calls)
             allowed = allowed[: self.outage.admit(len(allowed), self.clock.now())]
+            now = self.clock.now()
             for call in allowed:
-                call.mark(self.clock.now())
+                call.mark(now)
             if len(allowed) > 1:
                 await self._send_batch(allowed)
             elif allowed:
@@ -71,7 +73,7 @@ class Sender:
         """Wait until as many operations may start; False, with the turn given back, when a stop came first."""
         delay = self.lane.reserve(len(calls))
         while delay > 0:
-            if not any(self.may_ask(call.flight.item) for call in calls):
+            if not self.allowed(calls):
                 self.lane.give_back(len(calls))
                 return False
             pause = min(delay, LISTEN_SECONDS)
@@ -89,14 +91,14 @@ class Sender:
             self._not_asked([call], error)
         except errors.Rejected as error:
             self.outage.called()
-            await self._take_refusal(call, error.status, error.message)
+            await self._take_refusals([(call, Refused(error.status, error.message))])
         except errors.EngineError as error:
             self._unanswered([call], error)
         else:
             self.outage.called()
             call.taken(answer.new_id)
 
-    async def _send_batch(self, calls: list[Call]) -> None:
+    async def _send_batch(self, calls: Sequence[Call]) -> None:
         ask = calls[0].ask
         ids = [call.flight.item.planned.id for call in calls]
         try:
@@ -120,6 +122,7 @@ class Sender:
                 self.batches.give_up()
             return self._unanswered(calls, error)
         self.outage.called()
+        refused: list[tuple[Call, Refused]] = []
         unknown: list[Call] = []
         for call in calls:
             id_ = call.flight.item.planned.id
@@ -129,7 +132,8 @@ class Sender:
             elif refusal.status is None:
                 unknown.append(call)
             else:
-                await self._take_refusal(call, refusal.status, refusal.message)
+                refused.append((call, Refused(refusal.status, refusal.message)))
+        await self._take_refusals(refused)
         return await self._send_singly(unknown)
 
     async def _send_singly(self, calls: Sequence[Call]) -> None:
@@ -138,7 +142,7 @@ class Sender:
         """
         for call in calls:
             call.unmark()
-            if self.may_ask(call.flight.item) and self.outage.admit(1, self.clock.now()):
+            if self.allowed([call]) and self.outage.admit(1, self.clock.now()):
                 call.mark(self.clock.now())
                 await self._send_single(call)
 
@@ -154,17 +158,22 @@ class Sender:
             call.flight.item.lost = True
         return self.outage.failed(error, self.clock.now(), call=True)
 
-    async def _take_refusal(self, call: Call, status: int, message: str) -> None:
-        item = call.flight.item
-        item.lost = False
-        if status == 404:
+    async def _take_refusals(self, refusals: Sequence[tuple[Call, Refused]]) -> None:
+        """Judge what the engine refused of one request."""
+        for call, _ in refusals:
+            call.flight.item.lost = False
+        sure = True
+        if any(refused.status == 404 for _, refused in refusals):
             try:
                 await self.confirm_engine()
             except errors.EngineError:
-                # Nobody can tell now whether it is gone or another engine answered: the next look does.
-                return
+                # Nobody can tell now whether they are gone or another engine answered: the next look does.
+                sure = False
             if self.control.final is Stop.ENGINE_CHANGED:
                 return
-        decision = self.operation.refused(item, call.ask, Refused(status, message))
-        if decision is not None:
-            self.settle(call.flight, decision)
+        for call, refused in refusals:
+            if refused.status == 404 and not sure:
+                continue
+            decision = self.operation.refused(call.flight.item, call.ask, refused)
+            if decision is not None:
+                self.settle(call.flight, decision)

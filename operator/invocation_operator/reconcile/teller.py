@@ -80,8 +80,8 @@ class Teller:
             await _pause(cell, pause, control, stop)
             pause = min(pause * 1.25, PROGRESS_LIMIT_SECONDS)
             stop = control.stop()
-            if stop is not None and executor.tasks:
-                await asyncio.wait(executor.tasks, timeout=REST_SECONDS)
+            if stop is not None and executor.dispatcher.tasks:
+                await asyncio.wait(executor.dispatcher.tasks, timeout=REST_SECONDS)
             turn = narrate.running(
                 self.journal.progress(),
                 verifying=executor.all_asked,

@@ -582,7 +582,7 @@ def test_operation_after_a_call_judges_by_what_is_seen(
         ("RestartAsNew", {}, item(S.COMPLETED, Verb.RESTART_AS_NEW), 404, (Outcome.SKIPPED, "Gone")),
         ("RestartAsNew", {}, item(S.COMPLETED, Verb.RESTART_AS_NEW), 409, (Outcome.SKIPPED, "NotCompleted")),
         ("RestartAsNew", {}, item(S.COMPLETED, Verb.RESTART_AS_NEW), 410, (Outcome.SKIPPED, "JournalPurged")),
-        ("RestartAsNew", {}, item(S.COMPLETED, Verb.RESTART_AS_NEW), 422, (Outcome.SKIPPED, "NotRestartable")),
+        ("RestartAsNew", {}, item(S.COMPLETED, Verb.RESTART_AS_NEW), 422, (Outcome.SKIPPED, "WorkflowNotRestartable")),
         ("RestartAsNew", {}, item(S.COMPLETED, Verb.RESTART_AS_NEW), 400, (Outcome.FAILED, "Invalid")),
     ],
 )

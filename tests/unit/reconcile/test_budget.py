@@ -34,10 +34,10 @@ async def granted(lane: Lane, wanted: int = 1000) -> int:
 
 
 async def test_budget_grants_helpings_up_to_its_limit_less_a_reserve() -> None:
-    lane = budget(3000).lane()
-    taken = [await granted(lane, 3000) for _ in range(5)]
+    lane = budget(HELPING_ALONE + 3000).lane()
+    taken = [await granted(lane, HELPING_ALONE + 3000) for _ in range(5)]
     assert max(taken) == HELPING_ALONE
-    assert sum(taken) == 2700  # a tenth is kept for who comes next
+    assert sum(taken) == HELPING_ALONE + 3000 - HELPING  # a helping is kept for who comes next
 
 
 async def test_budget_that_is_shared_grants_small_helpings() -> None:

@@ -111,7 +111,7 @@ class Limits(StrictModel):
         None
     )
     """Failures (a count such as `10`, or a share of the plan such as `5%`) after which the run stops."""
-    max_in_flight: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    max_in_flight: Annotated[int, Field(ge=1, le=20_000)] | None = None
     """Invocations asked and not yet verified at any time. Default: the engine's limit."""
     operations_per_second: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Operations started per second. Default: the engine's limit."""

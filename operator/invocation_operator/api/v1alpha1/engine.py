@@ -182,7 +182,7 @@ class Guardrails(StrictModel):
 class EngineLimits(StrictModel):
     """Shared by everything that uses this engine."""
 
-    max_in_flight: Annotated[int, Field(ge=1, le=10_000)] = 500
+    max_in_flight: Annotated[int, Field(ge=1, le=20_000)] = 500
     """Operations asked and not yet verified at any time, over all actions."""
     operations_per_second: Annotated[int, Field(ge=1, le=100_000)] = 1000
     """Operations started per second, over all actions."""

@@ -199,6 +199,12 @@ class Operation(Protocol):
     """One action, as decisions. All methods are pure."""
 
     @property
+    def begins_by_plan(self) -> bool:
+        """Whether ``begin`` needs no more of a row than a plan keeps: identity and status. Then the plan's own query
+        was the look at it, as long as that is not old.
+        """
+
+    @property
     def begin_evidence(self) -> frozenset[Evidence]:
         """What ``begin`` must know beside the row."""
 

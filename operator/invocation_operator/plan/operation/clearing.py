@@ -36,6 +36,11 @@ class Clear:
     timing: Timing
     begin_evidence: frozenset[Evidence] = _NONE
 
+    @property
+    def begins_by_plan(self) -> bool:
+        """Whether a journal is purged already is no matter of status."""
+        return self.verb is Verb.PURGE
+
     def evidence(self, item: Item) -> frozenset[Evidence]:
         """The row says it all."""
         return _NONE

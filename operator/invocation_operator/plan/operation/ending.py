@@ -56,6 +56,7 @@ class Cancel:
     statuses: frozenset[InvocationStatus]
     expedite: bool = False
     begin_evidence: frozenset[Evidence] = frozenset({Evidence.SIGNALS})
+    begins_by_plan: bool = True
 
     def evidence(self, item: Item) -> frozenset[Evidence]:
         """The journal is asked only when an answer was lost or a repeat is due."""
@@ -144,6 +145,7 @@ class Kill:
     timing: Timing
     statuses: frozenset[InvocationStatus]
     begin_evidence: frozenset[Evidence] = _NONE
+    begins_by_plan: bool = True
 
     def evidence(self, item: Item) -> frozenset[Evidence]:
         """The row says it all."""

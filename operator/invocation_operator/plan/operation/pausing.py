@@ -45,6 +45,7 @@ class Pause:
     timing: Timing
     statuses: frozenset[S]
     begin_evidence: frozenset[Evidence] = _NONE
+    begins_by_plan: bool = True
 
     def evidence(self, item: Item) -> frozenset[Evidence]:
         """The row says it all."""
@@ -98,6 +99,8 @@ class Resume:
     deployment: str | None = None
     latest: Mapping[str, str] | None = None
     begin_evidence: frozenset[Evidence] = frozenset({Evidence.PAUSES})
+    begins_by_plan: bool = False
+    """What tells that it moved is what it was like before."""
 
     def evidence(self, item: Item) -> frozenset[Evidence]:
         """The pauses tell one that was resumed and paused again from one that never moved."""

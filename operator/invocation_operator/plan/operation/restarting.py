@@ -34,7 +34,7 @@ CLOCK_MARGIN = timedelta(seconds=5)
 WORKFLOW = "workflow"
 """``target_service_ty`` of workflow runs and of their shared handlers."""
 
-_SKIPS = {404: "Gone", 409: "NotCompleted", 410: "JournalPurged", 422: "NotRestartable", 425: "NotCompleted"}
+_SKIPS = {404: "Gone", 409: "NotCompleted", 410: "JournalPurged", 422: "WorkflowNotRestartable", 425: "NotCompleted"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,8 @@ class Restart:
     allow_repeated: bool = False
 
     begin_evidence: frozenset[Evidence] = frozenset({Evidence.CHILDREN})
+    begins_by_plan: bool = True
+    """What else keeps it from being restarted, the engine refuses for the same reasons."""
 
     def evidence(self, item: Item) -> frozenset[Evidence]:
         """With an answer, the new row is looked at; without, what was restarted from this one."""

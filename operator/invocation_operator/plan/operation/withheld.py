@@ -15,6 +15,13 @@ class Withheld:
 
     operation: Operation
     holder: Callable[[InvocationRow], str | None]
+    holding: Callable[[], bool]
+    """Whether anything is held at all."""
+
+    @property
+    def begins_by_plan(self) -> bool:
+        """A hold looks at more of a row than a plan keeps."""
+        return self.operation.begins_by_plan and not self.holding()
 
     @property
     def begin_evidence(self) -> frozenset[Evidence]:

@@ -1,0 +1,105 @@
+"""What in flight is seen to next, and by how many tasks at once. Part of the executor.
+
+What was not asked yet comes first. What was asked in large batches waits while there is more to ask: looking at it
+would take the engine's time from the calls.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from invocation_operator.reconcile.due import Due
+from invocation_operator.reconcile.flight import Batches, Flight
+
+LOOK_BATCH = 1000
+BATCHED_LOOKS = 5
+"""So many batches are looked at and asked for the first time at once: those that the engine works on, and what follows
+them. With more, looks would be old when they count."""
+SINGLE_LOOKS = 16
+"""As many without the engine's batch endpoints, where one call that hangs keeps its whole batch."""
+VERIFYING_LOOKS = 2
+"""So many batches are looked at again at once."""
+TICK_SECONDS = 0.25
+"""How often a run that has nothing due looks at its stops; changes of the object ring at once."""
+
+
+@dataclass(slots=True)
+class Dispatcher:
+    """Hands flights to ``handle``, which puts those back that are still in flight."""
+
+    handle: Callable[[Sequence[Flight]], Awaitable[None]]
+    batches: Batches
+    starved: Callable[[], bool]
+    """Whether nothing more comes into flight before some of what is in flight has an outcome."""
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    """What is on its way to the engine or back."""
+    failure: BaseException | None = None
+    """A mistake in a decision; it must not hang the run."""
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _unasked: Due = field(default_factory=Due)
+    _asked: Due = field(default_factory=Due)
+    _patient: list[Flight] = field(default_factory=list)
+    """Those that are looked at later than need be, because there is more to ask."""
+    _first_looks: int = 0
+    """Batches that are on their way to be asked for the first time."""
+
+    def put(self, flight: Flight) -> None:
+        """Have it seen to when it is due."""
+        flight.busy = False
+        (self._unasked if flight.fresh else self._asked).put(flight)
+        if flight.patient:
+            self._patient.append(flight)
+
+    @property
+    def asking(self) -> bool:
+        """Whether any wait to be asked for the first time."""
+        return self._unasked.next is not None
+
+    def start(self, now: float) -> float:
+        """Start on what is due, and no more than can be seen to soon.
+
+        Returns in how many seconds something else is due, if nothing rings before.
+        """
+        idle = self._first_looks == 0 and (self._unasked.next is None or self._unasked.next > now)
+        if self._patient and idle and self.starved():
+            self._asked.hasten(self._patient, now)
+            self._patient.clear()
+        room = (BATCHED_LOOKS if self.batches.usable else SINGLE_LOOKS) - self._first_looks
+        self._start(self._unasked.take(now, room * LOOK_BATCH), first=True)
+        room = VERIFYING_LOOKS - (len(self.tasks) - self._first_looks)
+        self._start(self._asked.take(now, room * LOOK_BATCH), first=False)
+        # What is due already waits for others to be seen to, which rings.
+        waits = [due - now for due in (self._unasked.next, self._asked.next) if due is not None and due > now]
+        return min([TICK_SECONDS, *waits])
+
+    def ring(self) -> None:
+        """Something happened: there may be more to start on."""
+        self._wake.set()
+
+    def listen(self) -> None:
+        """What rings from now on ends the next ``pause``."""
+        self._wake.clear()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait until something rings."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(seconds, 0.001)):
+                await self._wake.wait()
+
+    def _start(self, flights: Sequence[Flight], *, first: bool) -> None:
+        for start in range(0, len(flights), LOOK_BATCH):
+            task = asyncio.ensure_future(self.handle(flights[start : start + LOOK_BATCH]))
+            self.tasks.add(task)
+            self._first_looks += first
+            task.add_done_callback(self._first_handled if first else self._handled)
+
+    def _first_handled(self, task: asyncio.Task[None]) -> None:
+        self._first_looks -= 1
+        self._handled(task)
+
+    def _handled(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self.failure = task.exception()
+        self.ring()
