@@ -95,7 +95,7 @@ class Crowd:
 
         def send(count: int) -> None:
             body = {"service": self.service, "count": count, "delay": delay}
-            self.engine.call("Bulk", "fill", body, timeout=120).expect()
+            self.engine.call("Bulk", "fill", body, timeout=300).expect()
 
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(send, pieces))
