@@ -267,7 +267,8 @@ class ApiServer:
         metadata = obj["metadata"]
         if new:
             self._born += 1
-            metadata["uid"] = str(UUID(int=(0xA5A5 << 112) | self._born * 0x9E3779B97F4A7C15))
+            # Different from the first digit on: names are made of the first eight.
+            metadata["uid"] = str(UUID(int=self._born * 0x9E3779B97F4A7C15F39CC0605CEDC835 % (1 << 128)))
             metadata["creationTimestamp"] = self._time()
             metadata["generation"] = 1
             if namespace is not None:
