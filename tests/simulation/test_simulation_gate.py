@@ -133,6 +133,13 @@ def test_wait_of_one_operator_is_not_written_over_the_end_that_another_one_saw()
     assert outcome.problems == [], told(outcome)
 
 
+@pytest.mark.parametrize("seed", [20017, 20062])
+def test_look_of_the_plan_is_not_relied_on_after_chunks_were_written_for_seconds(seed: int) -> None:
+    """The run's clock stood still meanwhile, and took the plan's query for one of a moment ago."""
+    outcome = search.play(seed, search.drawn(seed), {}, disorder=True)
+    assert outcome.problems == [], told(outcome)
+
+
 # Replays.
 
 

@@ -9,7 +9,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from invocation_operator.api.v1alpha1.action import ActionSpec, Phase
 from invocation_operator.api.v1alpha1.approval import ApprovalStatus
@@ -144,7 +144,8 @@ class Lock:
                 first_batch=first_batch,
             ),
         )
-        engine_now = await resolved.station.client.now()
+        engine_now, loop = await resolved.station.client.now(), asyncio.get_running_loop()
+        told_at = loop.time()
         hold = await self.records.create(name, record_spec, _labels(source))
         if hold is None:
             return None
@@ -156,7 +157,8 @@ class Lock:
             resolved=resolved,
             hold=hold,
             targets=plan.targets,
-            engine_now=engine_now,
+            # Chunks take a while, in which what the plan has seen grows old.
+            engine_now=engine_now + timedelta(seconds=loop.time() - told_at),
             ledger=Ledger(plan.total),
             findings=_findings(hold.record, resolved),
             reach=planning.reach,
