@@ -13,6 +13,10 @@ STAMP := $(VENV)/.installed
 BIN := $(VENV)/bin
 CHART := charts/restate-invocation-operator
 COMPILE := $(BIN)/uv pip compile --quiet --no-header --no-emit-index-url --no-emit-find-links --universal --python-version 3.11
+# What is tried on the oldest Kubernetes: admission, the chart and what it grants, and one file for each thing that is done.
+COMPAT := tests/apiserver tests/chart --deselect tests/chart/test_image.py \
+  $(addprefix tests/operator/test_action_,cancel.py kill.py pause.py purge.py restart.py resume.py) \
+  tests/operator/test_retention_holds.py tests/operator/test_high_availability.py
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help
@@ -50,6 +54,7 @@ lint: $(STAMP) ## Style, types, layers, drift of generated files
 	python -m invocation_operator crds --check crds --reference docs/reference/api.md
 	python -m invocation_operator crds --check $(CHART)/files/crds
 	python -m e2e.rig.chart_readme --check
+	hadolint Dockerfile
 
 .PHONY: unit
 unit: $(STAMP) ## Tests that start no server
@@ -60,6 +65,15 @@ test: lint servers judges helm ## Everything: lint, then all tests against the r
 	@# Two processes, each in the order of the files: a session's operator would act upon what tests/apiserver makes.
 	@# What failed is tried once more, alone: two at a time compete for the processors of a small machine.
 	pytest -n 2 --dist loadfile --no-loadscope-reorder || pytest --last-failed --last-failed-no-failures none
+
+.PHONY: image
+image: $(STAMP) ## The operator's image, built without a daemon (needs root, on Debian or with buildah and debootstrap)
+	@python -m e2e.rig image
+
+.PHONY: compat
+compat: helm ## The oldest Kubernetes that is supported: admission, the chart, every action (10 minutes to build it, once)
+	@# With KUBEBUILDER_ASSETS: any other one.
+	KUBEBUILDER_ASSETS="$${KUBEBUILDER_ASSETS:-$$(python -m e2e.rig oldest)}" pytest $(COMPAT)
 
 .PHONY: chaos
 chaos: servers ## Crashes at every write of every action, and at random instants (an hour; CHAOS_ROUNDS, CHAOS_SEED)
@@ -94,7 +108,9 @@ crds: $(STAMP) ## Generate crds/, the chart's copy and its table of values
 
 .PHONY: lock
 lock: $(STAMP) ## Recompile requirements/*.txt from pyproject.toml
-	$(COMPILE) pyproject.toml -o requirements/operator.txt
+	$(COMPILE) --generate-hashes pyproject.toml -o requirements/operator.txt
+	python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])' \
+	  | $(COMPILE) --generate-hashes - -o requirements/build.txt
 	$(COMPILE) pyproject.toml --group dev -o requirements/dev.txt
 
 .PHONY: clean

@@ -1,9 +1,9 @@
-"""`python -m e2e.rig tools|helm|judges|up|down|status`, the other half of the Makefile."""
+"""`python -m e2e.rig tools|helm|judges|oldest|image|up|down|status`, the other half of the Makefile."""
 
 import argparse
 import sys
 
-from e2e.rig import NEWEST, OLDEST, StartError, toolchain
+from e2e.rig import NEWEST, OLDEST, StartError, image, toolchain
 from e2e.rig.standing import Standing, alone, up
 
 
@@ -11,9 +11,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m e2e.rig", description=__doc__)
     parser.add_argument(
         "what",
-        choices=["tools", "helm", "judges", "up", "down", "status"],
+        choices=["tools", "helm", "judges", "oldest", "image", "up", "down", "status"],
         help="tools: build or install the servers; helm: build Helm, which only the chart's tests need; "
         "judges: build what judges our objects as Flux and Argo CD do; "
+        "oldest: build the oldest supported Kubernetes, and say where it is; image: build the operator's image; "
         "up: start the servers and leave them running; down: stop exactly those",
     )
     what = parser.parse_args().what
@@ -27,6 +28,10 @@ def main() -> int:
             toolchain.helm()
         elif what == "judges":
             toolchain.judges()
+        elif what == "oldest":
+            print(toolchain.built_control_plane(toolchain.OLDEST_KUBERNETES))
+        elif what == "image":
+            image.main()
         elif what == "status":
             standing = Standing()
             print("\n".join(standing.lines()) if standing.processes else "nothing is up")

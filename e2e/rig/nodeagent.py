@@ -4,7 +4,8 @@ What a Pod gets here is what it would get from a kubelet, as far as processes ca
 environment (and nothing of ours), a token that is bound to it, mounted where in-cluster configuration reads it, its
 other volumes, its user without capabilities, a read-only root, an address of its own, probes, a restart when it ends or
 its liveness probe fails, SIGTERM and its grace period. Its status is reported, so `helm install --wait` and rollouts
-come to an end for real. Not here: images (`images` says what one of them runs), other networks, limits.
+come to an end for real. `images` says what an image runs: with a root file system as a real container, else as a
+process of this machine. Not here: other networks.
 """
 
 import contextlib
@@ -25,6 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from e2e.rig.container import in_container
 from e2e.rig.controlplane import ControlPlane
 from e2e.rig.process import Child
 from e2e.rig.toolchain import ROOT
@@ -45,6 +47,8 @@ class Image:
 
     entrypoint: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict)
+    root: Path | None = None
+    """Its files, unpacked: what is run is a container of them."""
 
 
 OPERATOR = Image(
@@ -221,8 +225,12 @@ class _Pod:
             "user": user,
             "keep": sorted({str(ROOT), sys.prefix, sys.base_prefix}),
             "parent": os.getpid(),
+            "name": self.name,
+            "memory": self._container.get("resources", {}).get("limits", {}).get("memory"),
         }
         command = [sys.executable, "-S", "-E", str(_ENTER), json.dumps(given)]
+        if self._image.root:
+            command = in_container(given, self._image.root, self._home / f"life-{self._restarts}")
         self.child = Child(command, log=self._home / "log")
         self._started_at, self._since, self._again_at = time.monotonic(), _now(), 0.0
         self._failures = dict.fromkeys(self._failures, 0)
@@ -244,8 +252,8 @@ class _Pod:
 
     def _environment(self) -> dict[str, str]:
         host, port = self._plane.url.removeprefix("https://").rsplit(":", 1)
-        made = {**self._image.env, "KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port}
-        made |= {"HOSTNAME": self.name, "HOME": "/"}
+        made = {"HOME": "/", **self._image.env, "KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port}
+        made |= {"HOSTNAME": self.name}
         for entry in self._container.get("env", ()):
             made[entry["name"]] = entry["value"] if "value" in entry else self._looked_up(entry.get("valueFrom"))
         return made

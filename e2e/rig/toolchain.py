@@ -24,10 +24,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 KUBERNETES = "1.37.2"
+OLDEST_KUBERNETES = "1.33.13"
 HELM = "4.3.1"
-_MODULE = ROOT / "e2e" / "controlplane"
+_MODULES = {KUBERNETES: ROOT / "e2e" / "controlplane", OLDEST_KUBERNETES: ROOT / "e2e" / "controlplane" / "oldest"}
 _HELM_MODULE = ROOT / "e2e" / "helm"
 _JUDGES_MODULE = ROOT / "e2e" / "judges"
+_ACTIONLINT_MODULE = ROOT / "e2e" / "actionlint"
 _ENGINES = ROOT / "e2e" / "engine"
 _BINARIES = ("etcd", "kube-apiserver", "kube-controller-manager")
 _PACKAGES = ("./etcd", "k8s.io/kubernetes/cmd/kube-apiserver", "k8s.io/kubernetes/cmd/kube-controller-manager")
@@ -61,7 +63,7 @@ def control_plane() -> ControlPlaneBinaries:
     assets = Path(os.environ.get("KUBEBUILDER_ASSETS") or os.devnull)
     given = {name: assets / name for name in _BINARIES if os.access(assets / name, os.X_OK)}
     if len(given) < len(_BINARIES):
-        built = _built_control_plane()
+        built = built_control_plane()
         given = {name: given.get(name, built / name) for name in _BINARIES}
     return ControlPlaneBinaries(*(given[name] for name in _BINARIES))
 
@@ -72,8 +74,8 @@ def engine(version: str) -> EngineBinaries:
     if not source.is_dir():
         known = sorted(path.name for path in _ENGINES.iterdir())
         raise MissingToolError(f"no engine {version} in {_ENGINES}; there are {', '.join(known)}")
-    digest = _digest(source / "package.json", source / "package-lock.json")
-    installed = _once(cache() / "engine" / version / digest, lambda into: _install_engine(version, source, into))
+    key = digest(source / "package.json", source / "package-lock.json")
+    installed = once(cache() / "engine" / version / key, lambda into: _install_engine(version, source, into))
     modules = installed / "node_modules" / "@restatedev"
     # npm installs the one platform package that fits; its binary is started without the JavaScript wrapper.
     servers = sorted(modules.glob("restate-server-*/bin/restate-server"))
@@ -99,10 +101,10 @@ def helm() -> Path:
         if given is None:
             raise MissingToolError(f"HELM={named} cannot be run: correct or unset it")
         return Path(given)
-    go = _needed("go", "Go 1.26 or newer builds Helm (or point HELM at a built one)")
+    go = needed("go", "Go 1.26 or newer builds Helm (or point HELM at a built one)")
     files = (_HELM_MODULE / "go.mod", _HELM_MODULE / "go.sum")
-    digest = _digest(*files, extra=_go_version(go, _HELM_MODULE))
-    return _once(cache() / "helm" / digest, lambda into: _build_helm(go, into)) / "helm"
+    key = digest(*files, extra=_go_version(go, _HELM_MODULE))
+    return once(cache() / "helm" / key, lambda into: _build_helm(go, into)) / "helm"
 
 
 def judges() -> Path:
@@ -110,17 +112,31 @@ def judges() -> Path:
 
     Its go.mod has the versions of the control plane's, so that Go takes nearly everything from its cache.
     """
-    go = _needed("go", "Go 1.26 or newer builds the judges")
+    go = needed("go", "Go 1.26 or newer builds the judges")
     files = sorted([*_JUDGES_MODULE.glob("*.go"), _JUDGES_MODULE / "go.mod", _JUDGES_MODULE / "go.sum"])
-    digest = _digest(*files, extra=_go_version(go, _JUDGES_MODULE))
-    return _once(cache() / "judges" / digest, lambda into: _build_judges(go, into)) / "judges"
+    key = digest(*files, extra=_go_version(go, _JUDGES_MODULE))
+    return once(cache() / "judges" / key, lambda into: _build_judges(go, into)) / "judges"
 
 
-def _built_control_plane() -> Path:
-    go = _needed("go", "Go 1.26 or newer builds the control plane (or point KUBEBUILDER_ASSETS at a built one)")
-    files = (_MODULE / "go.mod", _MODULE / "go.sum", _MODULE / "etcd" / "main.go")
-    digest = _digest(*files, extra=_go_version(go, _MODULE))
-    return _once(cache() / "controlplane" / digest, lambda into: _build_control_plane(go, into))
+def actionlint() -> Path:
+    """The pinned linter of workflows; builds it if it is not there (seconds)."""
+    module = _ACTIONLINT_MODULE
+    go = needed("go", "Go 1.26 or newer builds actionlint")
+    key = digest(module / "go.mod", module / "go.sum", extra=_go_version(go, module))
+    package = "github.com/rhysd/actionlint/cmd/actionlint"
+    into = once(
+        cache() / "actionlint" / key, lambda made: _go_build("building actionlint", go, module, "", made, [package])
+    )
+    return into / "actionlint"
+
+
+def built_control_plane(version: str = KUBERNETES) -> Path:
+    """The directory with the three binaries of the pinned, or of the oldest supported, Kubernetes."""
+    go = needed("go", "Go 1.26 or newer builds the control plane (or point KUBEBUILDER_ASSETS at a built one)")
+    module = _MODULES[version]
+    files = (module / "go.mod", module / "go.sum", module / "etcd" / "main.go")
+    key = digest(*files, extra=_go_version(go, module))
+    return once(cache() / "controlplane" / key, lambda into: _build_control_plane(go, version, into))
 
 
 def _go_version(go: str, module: Path) -> str:
@@ -129,15 +145,15 @@ def _go_version(go: str, module: Path) -> str:
     return asked.stdout.strip()
 
 
-def _build_control_plane(go: str, into: Path) -> None:
-    major, minor, _ = KUBERNETES.split(".")
+def _build_control_plane(go: str, version: str, into: Path) -> None:
+    major, minor, _ = version.split(".")
     # Without a version the API server calls itself v0.0.0 and clients refuse to negotiate with it.
     stamp = " ".join(
         f"-X k8s.io/component-base/version.{name}={value}"
-        for name, value in {"gitVersion": f"v{KUBERNETES}", "gitMajor": major, "gitMinor": minor}.items()
+        for name, value in {"gitVersion": f"v{version}", "gitMajor": major, "gitMinor": minor}.items()
     )
-    what = f"building the Kubernetes {KUBERNETES} control plane (about 10 minutes the first time)"
-    _go_build(what, go, _MODULE, stamp, into, _PACKAGES)
+    what = f"building the Kubernetes {version} control plane (about 10 minutes the first time)"
+    _go_build(what, go, _MODULES[version], stamp, into, _PACKAGES)
 
 
 def _build_helm(go: str, into: Path) -> None:
@@ -159,7 +175,7 @@ def _build_judges(go: str, into: Path) -> None:
 
 
 def _go_build(what: str, go: str, module: Path, stamp: str, into: Path, packages: Sequence[str]) -> None:
-    _run(
+    run(
         what,
         [
             go,
@@ -178,12 +194,12 @@ def _go_build(what: str, go: str, module: Path, stamp: str, into: Path, packages
 
 
 def _install_engine(version: str, source: Path, into: Path) -> None:
-    npm = _needed("npm", "Node.js 20 or newer with npm installs the engine")
+    npm = needed("npm", "Node.js 20 or newer with npm installs the engine")
     for name in ("package.json", "package-lock.json"):
         shutil.copy(source / name, into / name)
     # `install` and not `ci`: not every version was published for every platform, and `ci` insists.
     # No scripts: a dependency reports each installation to its maker from its post-install script.
-    _run(
+    run(
         f"installing the engine, restate-server {version}",
         [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund", "--omit-lockfile-registry-resolved"],
         cwd=into,
@@ -191,26 +207,28 @@ def _install_engine(version: str, source: Path, into: Path) -> None:
     )
 
 
-def _needed(command: str, why: str) -> str:
+def needed(command: str, why: str) -> str:
+    """Where the command is. Raises `MissingToolError`, which says why it is wanted."""
     found = shutil.which(command)
     if found is None:
         raise MissingToolError(f"{command} is missing: {why}")
     return found
 
 
-def _digest(*files: Path, extra: str = "") -> str:
+def digest(*files: Path, extra: str = "") -> str:
+    """What is made of these files, and of `extra`, is cached under it."""
     whole = hashlib.sha256(extra.encode())
     for file in files:
         whole.update(file.read_bytes())
     return whole.hexdigest()[:16]
 
 
-def _once(target: Path, make: Callable[[Path], None]) -> Path:
+def once(target: Path, make: Callable[[Path], None]) -> Path:
     """`target`, made in a neighbour directory and renamed, so that it is complete whenever it exists."""
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(target.with_suffix(".lock")):
+    with locked(target.with_suffix(".lock")):
         if not target.is_dir():
             with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.name}.") as scratch:
                 made = Path(scratch) / "made"
@@ -221,7 +239,8 @@ def _once(target: Path, make: Callable[[Path], None]) -> Path:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of that file; who waits says so."""
     with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -231,8 +250,8 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _run(what: str, command: list[str], *, cwd: Path, env: dict[str, str]) -> None:
-    """Run to the end with one line that counts the seconds; the output is shown only when it fails."""
+def run(what: str, command: list[str], *, cwd: Path, env: dict[str, str]) -> None:
+    """Run to the end with one line that counts the seconds; the output is shown only with the error when it fails."""
     live = sys.stderr.isatty()
     with tempfile.TemporaryFile() as output:
         begun = time.monotonic()

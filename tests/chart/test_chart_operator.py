@@ -6,27 +6,24 @@ import json
 import os
 import re
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from released import ON_ONE_MACHINE, WAIT, answer, until
 
 from e2e.rig import ControlPlane, Engine, nodeagent
 from e2e.rig.helm import CHART, Helm
 from e2e.rig.nodeagent import NodeAgent
 from e2e.rig.process import free_ports
-from e2e.rig.wire import NOBODY_THERE, exchange
 from invocation_operator.settings import Settings
 
 RELEASE, FULLNAME = "op", "op-restate-invocation-operator"
 SERVED = "shop"
-PATIENCE = 90.0
 ROOT = "/apis/ops.restate.dev/v1alpha1"
-WAIT = ("--wait", "--timeout", "100s")
 
 AUDIT = {
     "apiVersion": "audit.k8s.io/v1",
@@ -34,11 +31,6 @@ AUDIT = {
     "omitStages": ["RequestReceived"],
     "rules": [{"level": "Metadata", "userGroups": ["system:serviceaccounts"]}, {"level": "None"}],
 }
-ON_ONE_MACHINE = [
-    {"name": "INVOCATION_OPERATOR_BIND_ADDRESS", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
-]
-"""Pods here share a network and have loopback addresses of their own."""
-
 Object = dict[str, Any]
 
 
@@ -82,22 +74,6 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Audited]:
         with NodeAgent(running, {"restate-invocation-operator:": nodeagent.OPERATOR}, work / "node") as node:
             yield Audited(running, node, log)
         assert node.troubles == []
-
-
-def until(condition: Callable[[], Any], told: Callable[[], str]) -> Any:
-    deadline = time.monotonic() + PATIENCE
-    while not (found := condition()):
-        assert time.monotonic() < deadline, told()
-        time.sleep(0.1)
-    return found
-
-
-def answer(address: str, port: int, path: str) -> str:
-    try:
-        reply = exchange("GET", f"http://{address}:{port}{path}", timeout=5)
-    except NOBODY_THERE:
-        return ""
-    return reply.body.decode() if reply.status == 200 else ""
 
 
 def action(name: str, spec: Object) -> Object:
@@ -221,7 +197,7 @@ def test_release_runs_from_install_over_upgrade_and_rollback_to_uninstall(
 def test_release_of_two_namespaces_runs_with_two_pods_and_takes_over(
     audited: Audited, engine: Engine, helm_binary: Path, tmp_path: Path
 ) -> None:
-    """By Roles alone, and with a Pod that stands by."""
+    """By Roles alone, with a Pod that stands by, and beside another release for another namespace."""
     cluster, own = audited.cluster, "narrow-system"
     helm = Helm(tmp_path / "helm", cluster.kubeconfig)
     metrics, health = free_ports(2)
@@ -254,11 +230,42 @@ def test_release_of_two_namespaces_runs_with_two_pods_and_takes_over(
     until(lambda: all(ready(pod) for pod in audited.pods(own)), lambda: audited.logs(own))
     assert {pod["status"]["containerStatuses"][0]["restartCount"] for pod in audited.pods(own)} == {0, 1}
 
+    serves_beside(audited, helm, engine)
     assert audited.refused(f"system:serviceaccount:{own}:{FULLNAME}") == set()
 
     # With `crds.keep` off everything goes, live objects included.
     helm.run("uninstall", RELEASE, "--namespace", own, *WAIT)
     assert not re.search(r"ops\.restate\.dev", cluster.kubectl("get", "crd", "-o", "name").stdout)
+
+
+def serves_beside(audited: Audited, helm: Helm, engine: Engine) -> None:
+    """Another release of the same name serves a namespace of its own, and neither works for the other's."""
+    cluster, own, served = audited.cluster, "beside-system", "bank"
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": served}})
+    metrics, health = free_ports(2)
+    values = {
+        "scope": "namespaces",
+        "watchNamespaces": [served],
+        "ports": {"metrics": metrics, "health": health},
+        "extraEnv": ON_ONE_MACHINE,
+        "crds": {"enabled": False},
+    }
+    helm.install(RELEASE, own, values, "--create-namespace", *WAIT)
+    manifest = action("beside", {"action": "Cancel", "target": {"ids": [engine.send("LabSvc", "sleep_long", 3600)]}})
+    manifest["metadata"]["namespace"] = served
+    here = {"apiVersion": manifest["apiVersion"], "kind": "RestateEngine", "spec": {"url": engine.admin_url}}
+    cluster.apply([{**here, "metadata": {"name": "default", "namespace": served}}, manifest])
+    path = f"{ROOT}/namespaces/{served}/invocationactions/beside"
+    status = until(
+        lambda: (found := cluster.request("GET", path).json().get("status", {})).get("phase") == "Succeeded" and found,
+        lambda: audited.logs(own),
+    )
+    (record,) = cluster.get("invocationrecords", "-n", own)["items"]
+    assert record["metadata"]["name"] == status["record"]
+    elsewhere = cluster.get("invocationrecords", "-n", "narrow-system")["items"]
+    assert {found["spec"]["source"]["namespace"] for found in elsewhere} == {SERVED}
+    assert audited.refused(f"system:serviceaccount:{own}:{FULLNAME}") == set()
+    helm.run("uninstall", RELEASE, "--namespace", own, *WAIT)
 
 
 def names_people(audited: Audited, own: str, target: Object) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from e2e.rig.helm import CHART, Helm
+from e2e.rig.helm import CHART, Helm, HelmError
 from e2e.rig.toolchain import ROOT
 
 Object = dict[str, Any]
@@ -138,10 +138,17 @@ def test_chart_policies_are_optional_and_nobody_is_named_without_them(helm: Helm
     assert POLICIES & unstamped == {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
 
 
-@pytest.mark.parametrize(("version", "stamped"), [("1.34.2", False), ("1.37.0", True), ("1.37.2-gke.100", True)])
+@pytest.mark.parametrize(
+    ("version", "stamped"), [("1.33.13", False), ("1.35.4", False), ("1.36.0", True), ("1.37.2-gke.100", True)]
+)
 def test_chart_policies_stamp_where_the_cluster_can(helm: Helm, version: str, stamped: bool) -> None:
     text = helm.run("template", "op", CHART, "--kube-version", version)
     assert ("kind: MutatingAdmissionPolicy\n" in text) is stamped
+
+
+def test_chart_is_not_for_clusters_that_refuse_its_crds(helm: Helm) -> None:
+    with pytest.raises(HelmError, match=r"chart requires kubeVersion: >=1\.33\.0-0"):
+        helm.run("template", "op", CHART, "--kube-version", "1.32.13")
 
 
 @pytest.mark.parametrize("values", TABLE)
@@ -300,6 +307,15 @@ def test_chart_pod_takes_what_is_added_to_it(helm: Helm) -> None:
     assert EVERYTHING["extraEnv"][0] in pod["containers"][0]["env"]
     assert EVERYTHING["extraVolumes"][0] in pod["volumes"]
     assert EVERYTHING["extraVolumeMounts"][0] in pod["containers"][0]["volumeMounts"]
+    assert pod["affinity"] == EVERYTHING["affinity"]
+
+
+def test_chart_job_before_the_end_finds_image_and_node_as_the_pod_does(helm: Helm) -> None:
+    objects = helm.template(EVERYTHING)
+    pods = {kind: only(objects, kind)["spec"]["template"]["spec"] for kind in ("Deployment", "Job")}
+    for given in ("imagePullSecrets", "nodeSelector", "tolerations"):
+        assert pods["Job"][given] == pods["Deployment"][given] == EVERYTHING[given], given
+    assert pods["Job"]["containers"][0]["image"] == pods["Deployment"]["containers"][0]["image"]
 
 
 @pytest.mark.parametrize("selector", [None, {"matchLabels": {"team": "a"}}])

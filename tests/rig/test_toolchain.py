@@ -40,7 +40,7 @@ def test_toolchain_two_callers_make_it_once(tmp_path: Path) -> None:
         (into / "file").touch()
         made.append(into)
 
-    callers = [threading.Thread(target=toolchain._once, args=(tmp_path / "thing", make)) for _ in range(2)]
+    callers = [threading.Thread(target=toolchain.once, args=(tmp_path / "thing", make)) for _ in range(2)]
     for caller in callers:
         caller.start()
     for caller in callers:
@@ -55,5 +55,5 @@ def test_toolchain_interrupted_leaves_nothing_that_looks_complete(tmp_path: Path
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        toolchain._once(tmp_path / "thing", interrupted)
+        toolchain.once(tmp_path / "thing", interrupted)
     assert not (tmp_path / "thing").exists()

@@ -93,13 +93,17 @@ def requirement(text: str) -> str:
     return re.sub(r"[-_.]+", "-", found.group()).lower()
 
 
-@pytest.mark.parametrize("file", ["operator.txt", "dev.txt"])
-def test_house_requirements_are_pinned_and_without_addresses(file: str) -> None:
+@pytest.mark.parametrize(("file", "hashed"), [("operator.txt", True), ("build.txt", True), ("dev.txt", False)])
+def test_house_requirements_are_pinned_and_without_addresses(file: str, hashed: bool) -> None:
+    """What is built into the image is pinned by content too."""
     text = (ROOT / "requirements" / file).read_text()
     assert "://" not in text
-    assert not re.search(r"^\s*-", text, re.MULTILINE), "no options: whoever installs chooses the index"
-    pins = [line for line in text.splitlines() if line and not line.lstrip().startswith("#")]
+    hashes = re.compile(r"( \\\n    --hash=sha256:[0-9a-f]{64})+$", re.MULTILINE)
+    bare = hashes.sub("", text)
+    assert not re.search(r"^\s*-", bare, re.MULTILINE), "no options: whoever installs chooses the index"
+    pins = [line for line in bare.splitlines() if line and not line.lstrip().startswith("#")]
     assert pins
+    assert len(hashes.findall(text)) == (len(pins) if hashed else 0)
     for line in pins:
         assert re.fullmatch(r"[a-z0-9.-]+(\[[a-z0-9,-]+\])?==[0-9][0-9A-Za-z.+!-]*( ; .+)?", line), line
 
@@ -114,6 +118,8 @@ def test_house_requirements_are_pinned_and_without_addresses(file: str) -> None:
 def test_house_requirements_name_what_the_project_asks_for(file: str, wanted: list[str]) -> None:
     current, direct = "", set()
     for line in (ROOT / "requirements" / file).read_text().splitlines():
+        if line.lstrip().startswith("--hash"):
+            continue
         if not line.lstrip().startswith("#"):
             current = requirement(line)
         elif "(pyproject.toml" in line:

@@ -140,7 +140,7 @@ matchResources:
 {{- define "operator.policies.stamp" -}}
 {{- $wanted := .Values.admissionPolicies.stampAuthors }}
 {{- if eq $wanted "Auto" }}
-{{- or (.Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy") (semverCompare ">=1.37-0" .Capabilities.KubeVersion.Version) }}
+{{- or (.Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy") (semverCompare ">=1.36-0" .Capabilities.KubeVersion.Version) }}
 {{- else }}
 {{- eq $wanted "Always" }}
 {{- end }}
