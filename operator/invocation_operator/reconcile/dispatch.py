@@ -5,6 +5,7 @@ would take the engine's time from the calls.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -39,7 +40,7 @@ class Dispatcher:
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _unasked: Due = field(default_factory=Due)
     _asked: Due = field(default_factory=Due)
-    _patient: list[Flight] = field(default_factory=list)
+    _patient: deque[Flight] = field(default_factory=deque)
     """Those that are looked at later than need be, because there is more to ask."""
     _first_looks: int = 0
     """Batches that are on their way to be asked for the first time."""
@@ -47,9 +48,10 @@ class Dispatcher:
     def put(self, flight: Flight) -> None:
         """Have it seen to when it is due."""
         flight.busy = False
-        (self._unasked if flight.fresh else self._asked).put(flight)
         if flight.patient:
             self._patient.append(flight)
+        else:
+            (self._unasked if flight.fresh else self._asked).put(flight)
 
     @property
     def asking(self) -> bool:
@@ -61,17 +63,28 @@ class Dispatcher:
 
         Returns in how many seconds something else is due, if nothing rings before.
         """
-        idle = self._first_looks == 0 and (self._unasked.next is None or self._unasked.next > now)
-        if self._patient and idle and self.starved():
-            self._asked.hasten(self._patient, now)
-            self._patient.clear()
+        self._end_patience(now)
         room = (BATCHED_LOOKS if self.batches.usable else SINGLE_LOOKS) - self._first_looks
         self._start(self._unasked.take(now, room * LOOK_BATCH), first=True)
         room = VERIFYING_LOOKS - (len(self.tasks) - self._first_looks)
         self._start(self._asked.take(now, room * LOOK_BATCH), first=False)
         # What is due already waits for others to be seen to, which rings.
-        waits = [due - now for due in (self._unasked.next, self._asked.next) if due is not None and due > now]
-        return min([TICK_SECONDS, *waits])
+        patience = self._patient[0].due if self._patient else None
+        dues = (self._unasked.next, self._asked.next, patience)
+        return min([TICK_SECONDS, *(due - now for due in dues if due is not None and due > now)])
+
+    def _end_patience(self, now: float) -> None:
+        if not self._patient:
+            return
+        idle = self._first_looks == 0 and (self._unasked.next is None or self._unasked.next > now)
+        hurry = idle and self.starved()
+        # All are as patient as the others, so the first is due first.
+        while self._patient and (hurry or self._patient[0].due <= now):
+            flight = self._patient.popleft()
+            if not flight.landed:
+                flight.patient = False
+                flight.due = now
+                self.put(flight)
 
     def ring(self) -> None:
         """Something happened: there may be more to start on."""

@@ -4,13 +4,12 @@ A run may have many thousands in flight, and something happens every few millise
 """
 
 import heapq
-from collections.abc import Iterable
 
 from invocation_operator.reconcile.flight import Flight
 
 
 class Due:
-    """Flights that wait to be looked at. One that was put in twice counts as it was put in last."""
+    """Flights that wait to be looked at."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Flight]] = []
@@ -35,13 +34,6 @@ class Due:
         """When the next one is due."""
         flight = self._first()
         return None if flight is None else flight.due
-
-    def hasten(self, flights: Iterable[Flight], now: float) -> None:
-        """Have those of ``flights`` that wait looked at now."""
-        for flight in flights:
-            if not flight.busy and not flight.landed and flight.due > now:
-                flight.due = now
-                self.put(flight)
 
     def _first(self) -> Flight | None:
         while self._heap:

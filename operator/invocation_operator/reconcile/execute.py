@@ -372,7 +372,7 @@ class Executor:
         now = self.clock.now()
         for call in asks:
             if not call.flight.landed:
-                self._later(call.flight, now, patient=patient)
+                self._later(call.flight, now, patient=patient and not call.flight.fresh)
         for flight in flights:
             if not flight.landed:
                 self.dispatcher.put(flight)
