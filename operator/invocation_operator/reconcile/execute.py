@@ -172,7 +172,11 @@ class Executor:
         if self.run.recovered or self.outage.error is not None:
             # It was somebody else's query, or a look is what shows whether the outage is over.
             return False
-        return self.clock.now() + self._queued() / self.lane.per_second() < PLAN_IS_NEW_SECONDS
+        return self.clock.now() + self.turn() < PLAN_IS_NEW_SECONDS
+
+    def turn(self) -> float:
+        """Return in how many seconds the turn comes of what is decided now, at most."""
+        return self._queued() / self.lane.per_second()
 
     # Feeding: permits, intent, and then into flight.
 

@@ -14,8 +14,8 @@ from invocation_operator.plan.operation.base import Child
 from invocation_operator.target.sql import literal
 from invocation_operator.values.times import parse_time
 
-FORESIGHT_SECONDS = 1.0
-"""How long an answer counts for those that were asked about ahead of their turn."""
+FORESIGHT_SECONDS = 1.8
+"""How old an answer may be when the turn comes of those that were asked about ahead."""
 MOST = 10_000
 """Invocations that one question names."""
 
@@ -23,8 +23,17 @@ MOST = 10_000
 class Foresight:
     """Children of invocations that were not asked yet; raises the engine client's errors."""
 
-    def __init__(self, client: EngineClient, upcoming: Callable[[], Iterable[str]], clock: Callable[[], float]) -> None:
-        """``upcoming``: ids whose turn comes next, the first of them first."""
+    def __init__(
+        self,
+        client: EngineClient,
+        upcoming: Callable[[], Iterable[str]],
+        clock: Callable[[], float],
+        turn: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        """``upcoming``: ids whose turn comes next, the first of them first. ``clock``: seconds. ``turn``: in how many
+        seconds the turn of what is looked at now comes.
+        """
+        self._turn = turn
         self._client = client
         self._upcoming = upcoming
         self._clock = clock
@@ -34,9 +43,9 @@ class Foresight:
         self._children: dict[str, list[Child]] = {}
 
     async def children(self, ids: Sequence[str]) -> dict[str, list[Child]]:
-        """Return those of ``ids`` that have children, as they were no longer than ``FORESIGHT_SECONDS`` ago."""
+        """Return those of ``ids`` that have children, as they were a moment ago."""
         async with self._asking:
-            if self._clock() - self._at >= FORESIGHT_SECONDS or not self._known.issuperset(ids):
+            if self._clock() + self._turn() - self._at >= FORESIGHT_SECONDS or not self._known.issuperset(ids):
                 wanted = dict.fromkeys(ids)
                 for id_ in self._upcoming():
                     if len(wanted) >= MOST:

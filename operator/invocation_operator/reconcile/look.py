@@ -45,11 +45,11 @@ class Looker:
         self._columns = columns
         self._foresight: Foresight | None = None
 
-    def foresee(self, upcoming: Callable[[], Iterable[str]], clock: Callable[[], float]) -> None:
-        """Find out ahead what is told of those whose turn to be asked comes next: ``upcoming``, the first of them
-        first. ``clock``: seconds.
-        """
-        self._foresight = Foresight(self._client, upcoming, clock)
+    def foresee(
+        self, upcoming: Callable[[], Iterable[str]], clock: Callable[[], float], turn: Callable[[], float]
+    ) -> None:
+        """Find out ahead what is told of those whose turn to be asked comes next: see ``Foresight``."""
+        self._foresight = Foresight(self._client, upcoming, clock, turn)
 
     async def look(self, questions: Sequence[Question]) -> list[Seen | None]:
         """Return what is seen, in the order of ``questions``. All ids must be well-formed.

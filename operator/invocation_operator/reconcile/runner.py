@@ -159,7 +159,7 @@ class Runner:
             connections=task.resolved.station.connections,
         )
         journal.before_write = executor.note_asked
-        executor.looker.foresee(executor.upcoming, run_clock.now)
+        executor.looker.foresee(executor.upcoming, run_clock.now, executor.turn)
         teller = Teller(self.events, board, journal, task.resolved)
         begun = asyncio.create_task(teller.begin(task.spec.run_id, len(task.targets), recovered=task.recovered))
         helpers = [
