@@ -413,7 +413,9 @@ class Executor:
         return True
 
     def _unclaim(self, item: Item) -> None:
-        self.claims.release(item.planned.id, self, linger=_restarting(item))
+        # A restart may not be visible yet to others, who look ahead.
+        restarted = item.last is not None and item.last.verb is Verb.RESTART_AS_NEW
+        self.claims.release(item.planned.id, self, linger=restarted)
 
     def _allowed(self, calls: Sequence[Call]) -> Sequence[Call]:
         """Return those of ``calls`` that may be sent now."""
@@ -446,8 +448,3 @@ class Executor:
         self.lane.release()
         self.dispatcher.ring()
         self._freed.set()
-
-
-def _restarting(item: Item) -> bool:
-    """Whether a restart was asked for: it may not be visible yet to others, who look ahead."""
-    return item.last is not None and item.last.verb is Verb.RESTART_AS_NEW
