@@ -36,9 +36,9 @@ from invocation_operator.reconcile.soak import Looks, Soak
 
 LOOK_GROWTH = 1.6
 LOOK_LIMIT_SECONDS = 2.0
-PLAN_IS_NEW_SECONDS = 1.8
-"""What is asked for the first time so soon after the run's start, which was before its plan was made, needs no look of
-its own: the plan's query was one. No call relies on what is much older than that; a look waits as long for its turn."""
+PLAN_IS_NEW_SECONDS = 1.2
+"""So soon after a run's start, which was before its plan was made, the plan's query counts as the first look; but not
+once the run was held up: by then people may have done things."""
 PATIENCE_SECONDS = 2.0
 """How long the first look after a large batch waits while there is more to ask: both want the same engine."""
 DECIDED_AT_ONCE = 200
@@ -80,6 +80,7 @@ class Executor:
     """Open intents of an earlier life."""
     _launching: int | None = None
     """The first of those that are intended and not in flight yet."""
+    _held_up: bool = False
     _bad: int = 0
 
     def __post_init__(self) -> None:
@@ -142,8 +143,7 @@ class Executor:
     @property
     def all_asked(self) -> bool:
         """Whether nothing is left to be asked for the first time."""
-        waiting = any(not f.item.asks and not f.item.lost for f in self._flights.values())
-        return not waiting and not self.run.ledger.untouched
+        return not self.run.ledger.untouched and not any(flight.fresh for flight in self._flights.values())
 
     def note_asked(self) -> None:
         """Take in since when what is in flight was asked; called before each write of the record."""
@@ -169,10 +169,9 @@ class Executor:
         return not self._more_to_ask or self.lane.slack() < LOOK_BATCH
 
     def _plan_is_new(self) -> bool:
-        if self.run.recovered or self.outage.error is not None:
-            # It was somebody else's query, or a look is what shows whether the outage is over.
-            return False
-        return self.clock.now() + self.turn() < PLAN_IS_NEW_SECONDS
+        # Not of an earlier life, and not in an outage, where a look shows whether it is over.
+        relied_on = not (self.run.recovered or self._held_up or self.outage.error)
+        return relied_on and self.clock.now() + self.turn() < PLAN_IS_NEW_SECONDS
 
     def turn(self) -> float:
         """Return in how many seconds the turn comes of what is decided now, at most."""
@@ -291,6 +290,7 @@ class Executor:
                 # Once stopped it stays so, for the gravest reason that was seen.
                 final = stop if final is None or stop is Stop.HOLD_LOST or final.lets_settle else final
             if stop is not None:
+                self._held_up = True
                 # After the last wait above: what gave up its turn meanwhile must not pass for asked.
                 self._drop_unasked()
             if final is not None and self._wound_down(final, now - stopped_at):
