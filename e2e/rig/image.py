@@ -95,7 +95,11 @@ def missing() -> str:
             except MissingToolError as error:
                 return str(error)
         lacking = [tool for tool in TOOLS if shutil.which(tool) is None]
-    return f"{', '.join(lacking)} must be installed" if lacking else ""
+    if lacking:
+        return f"{', '.join(lacking)} must be installed"
+    # Root within a container may be without the right to it.
+    tried = subprocess.run(["unshare", "--mount", "--pid", "--fork", "true"], capture_output=True, check=False)
+    return "" if tried.returncode == 0 else "this place may not make namespaces, which a container needs"
 
 
 def build(*, context: Path = ROOT, fresh: bool = False) -> Image:
