@@ -29,6 +29,8 @@ TOPICS = {
         for name, subject in throughput.TOPICS.items()
     },
     "scale": Topic(scale.measure, scale.NOTE, scale.SERVICES),
+    "report": Topic(partial(scale.measure, report="ConfigMap"), scale.NOTE, scale.SERVICES),
+    "million": Topic(partial(scale.measure, large=scale.HUGE), scale.NOTE, scale.SERVICES),
     "beside": Topic(scale.measure_beside, scale.NOTE, scale.SERVICES),
     "many": Topic(many.measure, many.NOTE, many.SERVICES),
     "retention": Topic(retention.measure, retention.NOTE, retention.SERVICES),

@@ -1,6 +1,7 @@
 """What a tag releases: a workflow that is well-formed, versions in step, a wheel that installs and runs."""
 
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -29,6 +30,13 @@ def test_release_workflow_asks_for_no_right_but_where_it_is_used() -> None:
     (text,) = (path.read_text() for path in WORKFLOWS)
     assert "\npermissions: {}\n" in text
     assert "write-all" not in text
+
+
+def test_release_workflow_names_the_actions_of_others_by_commit() -> None:
+    """A tag can be moved to another commit, and what runs here may push images."""
+    used = [line for path in WORKFLOWS for line in path.read_text().splitlines() if "uses:" in line]
+    assert used
+    assert [line for line in used if not re.search(r"uses: [\w./-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+$", line)] == []
 
 
 @pytest.fixture
