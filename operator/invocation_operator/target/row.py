@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from sys import intern
 from typing import Any
 
 from invocation_operator.api.v1alpha1.target import CompletionOutcome, InvocationStatus
@@ -68,17 +69,17 @@ def row_from_json(row: Mapping[str, Any]) -> InvocationRow:
             id=row["id"],
             created_at=parse_time(row["created_at"]),
             status=status,
-            service=row.get("target_service_name", ""),
-            handler=row.get("target_handler_name", ""),
+            service=intern(row.get("target_service_name", "")),
+            handler=intern(row.get("target_handler_name", "")),
             key=row.get("target_service_key"),
-            service_type=row.get("target_service_ty"),
-            source=row.get("invoked_by"),
-            invoked_by=row.get("invoked_by_service_name"),
+            service_type=_shared(row.get("target_service_ty")),
+            source=_shared(row.get("invoked_by")),
+            invoked_by=_shared(row.get("invoked_by_service_name")),
             invoked_by_id=row.get("invoked_by_id"),
             idempotency_key=row.get("idempotency_key"),
             scope=row.get("scope"),
             restarted_from=row.get("restarted_from"),
-            pinned_deployment_id=row.get("pinned_deployment_id"),
+            pinned_deployment_id=_shared(row.get("pinned_deployment_id")),
             modified_at=_time(row.get("modified_at")),
             completed_at=_time(row.get("completed_at")),
             journal_size=row.get("journal_size"),
@@ -89,6 +90,11 @@ def row_from_json(row: Mapping[str, Any]) -> InvocationRow:
         )
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise MalformedRow(f"the engine answered a row that cannot be read: {str(error)[:200]}") from error
+
+
+def _shared(text: str | None) -> str | None:
+    """One string for all rows that say the same: thousands of rows are held while their invocations are worked."""
+    return None if text is None else intern(text)
 
 
 def _time(text: str | None) -> datetime | None:
