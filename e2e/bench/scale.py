@@ -142,9 +142,7 @@ def _bulk(stage: Stage, name: str, size: int) -> float:
     return _bulk_of(stage, name, size)
 
 
-def _bulk_of(
-    stage: Stage, name: str, size: int = LARGE, limits: dict[str, int] | None = None, **spec: Any
-) -> float:
+def _bulk_of(stage: Stage, name: str, size: int = LARGE, limits: dict[str, int] | None = None, **spec: Any) -> float:
     """Cancel what waits; seconds from the manifest to Ready."""
     limits = {"maxTargets": size, **(limits or {})}
     manifest = stage.action(name, "Cancel", {"services": ["WaitsOurs"]}, limits=limits, **spec)

@@ -9,7 +9,7 @@ from invocation_operator.reconcile.flight import Flight
 
 
 class Due:
-    """Flights that wait to be looked at."""
+    """Flights that wait to be looked at, each at most once: what is taken comes back when it was seen to."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Flight]] = []
@@ -36,9 +36,7 @@ class Due:
         return None if flight is None else flight.due
 
     def _first(self) -> Flight | None:
-        while self._heap:
-            due, _, flight = self._heap[0]
-            if not flight.busy and not flight.landed and due == flight.due:
-                return flight
+        while self._heap and self._heap[0][2].landed:
+            # A stop has dropped it before its turn came.
             heapq.heappop(self._heap)
-        return None
+        return self._heap[0][2] if self._heap else None

@@ -58,7 +58,7 @@ class Scrutiny:
             # It will turn out that they are gone: ask the partitions before the look, so that one is enough.
             await self._require_caught_up(flights)
         seen: list[Seen | None] = [
-            *await self.looker.look([self._question(f.item, plan_is_new=plan_is_new) for f in flights])
+            *await self.looker.look([self._question(f, plan_is_new=plan_is_new) for f in flights])
         ]
         missed = {n for n, view in enumerate(seen) if view is not None and view.row is None}
         if missed:
@@ -71,7 +71,7 @@ class Scrutiny:
         doubtful = [*lost, *(n for n in missed if not flights[n].item.lost and not self._vouched(flights[n].item))]
         if doubtful:
             await self._require_caught_up([flights[n] for n in doubtful])
-            again = await self.looker.look([self._question(flights[n].item, plan_is_new=False) for n in doubtful])
+            again = await self.looker.look([self._question(flights[n], plan_is_new=False) for n in doubtful])
             for n, view in zip(doubtful, again, strict=True):
                 seen[n] = view
         return seen
@@ -89,10 +89,9 @@ class Scrutiny:
         """The partition's leader took a call on this very invocation a moment ago, and nothing failed since."""
         return item.vouched_at > max(self.outage.last, self.clock.now() - VOUCHED_SECONDS)
 
-    def _question(self, item: Item, *, plan_is_new: bool) -> Question:
-        operation = self.operation
-        first = not item.asks and not item.lost
-        evidence = operation.evidence(item) if item.asks or item.lost else operation.begin_evidence
+    def _question(self, flight: Flight, *, plan_is_new: bool) -> Question:
+        operation, item, first = self.operation, flight.item, flight.fresh
+        evidence = operation.begin_evidence if first else operation.evidence(item)
         if not item.asks:
             evidence |= operation.begin_evidence
         return Question(item.planned, evidence, item.new_id, first=first, by_plan=plan_is_new and first)

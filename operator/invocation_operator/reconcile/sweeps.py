@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from invocation_operator.api.v1alpha1.action import ActionSpec, Phase
 from invocation_operator.api.v1alpha1.base import EngineRef
+from invocation_operator.api.v1alpha1.retention import RETENTION_KIND
 from invocation_operator.api.v1alpha1.sweep import SweepRun, SweepStatus
 from invocation_operator.cluster.client import KubeClient
 from invocation_operator.cluster.errors import ObjectNotFound, TooLarge, WriteConflict
@@ -40,6 +41,7 @@ from invocation_operator.reconcile.cell import Cell
 from invocation_operator.reconcile.control import Stop
 from invocation_operator.reconcile.engines import Engines
 from invocation_operator.reconcile.lock import Lock, recorded_spec
+from invocation_operator.reconcile.parse import source_of
 from invocation_operator.reconcile.planning import Planning, check_target, make_plan
 from invocation_operator.reconcile.policies import Policies, parse_spec
 from invocation_operator.reconcile.release import in_force
@@ -91,7 +93,7 @@ class SweepReconciler:
         spec = parse_spec(obj)
         if spec is None:
             return Done()
-        scene = Scene(cell, spec, SweepEntries(self.client, cell, obj))
+        scene = Scene(cell, spec, SweepEntries(self.client, cell, obj), source_of(RETENTION_KIND.kind, obj))
         try:
             return await self._advance(scene)
         except HoldLost:
@@ -129,9 +131,11 @@ class SweepReconciler:
         before = scene.entries.read().keys()
         await scene.entries.change(change)
         for name in before - {sweep.name for sweep in sweeps}:
-            retention_metrics.forget_sweep(scene.namespace, scene.name, name)
+            retention_metrics.forget_sweep(scene.source.namespace, scene.source.name, name)
         for entry in scene.entries.read().values():
-            retention_metrics.next_sweep(scene.namespace, scene.name, entry.name, entry.next_schedule_time)
+            retention_metrics.next_sweep(
+                scene.source.namespace, scene.source.name, entry.name, entry.next_schedule_time
+            )
 
     def _next(self, scene: Scene, now: datetime) -> Occasion | None:
         entries = scene.entries.read()
@@ -163,17 +167,17 @@ class SweepReconciler:
 
     async def _run(self, scene: Scene, occasion: Occasion) -> Outcome:
         await self.gate.check()
-        action = plan.specification(scene.spec, f"{scene.namespace}/{scene.name}", occasion)
+        action = plan.specification(scene.spec, f"{scene.source.namespace}/{scene.source.name}", occasion)
         if isinstance(action, Refusal):
             return await self._refuse(scene, occasion, action)
         refused = check_target(action)
         if refused is not None:
             return await self._refuse(scene, occasion, refused)
-        located = await self.engines.locate(scene.spec.engine_ref, scene.namespace)
+        located = await self.engines.locate(scene.spec.engine_ref, scene.source.namespace)
         name = identity.sweep_record_name(
             engine=located.full_name,
-            namespace=scene.namespace,
-            name=scene.name,
+            namespace=scene.source.namespace,
+            name=scene.source.name,
             sweep=occasion.sweep.name,
             once=occasion.once,
         )
@@ -239,7 +243,7 @@ class SweepReconciler:
 
     async def _unchanged(self, scene: Scene) -> bool:
         """Whether the policy is there and says what was planned: the watch may be behind."""
-        read = await self.client.get(RETENTION_POLICIES, scene.namespace, scene.name)
+        read = await self.client.get(RETENTION_POLICIES, scene.source.namespace, scene.source.name)
         known = scene.obj["metadata"]
         scene.cell.keep(read)
         metadata = read["metadata"]
@@ -250,7 +254,7 @@ class SweepReconciler:
     def _over(self, scene: Scene, occasion: Occasion) -> Outcome:
         entry = scene.entries.read().get(occasion.sweep.name)
         if entry is not None and entry.history:
-            retention_metrics.swept(scene.namespace, scene.name, entry.name, entry.history[0])
+            retention_metrics.swept(scene.source.namespace, scene.source.name, entry.name, entry.history[0])
         self.ended()
         return Retry(0.0)
 
@@ -311,7 +315,7 @@ class SweepReconciler:
         try:
             await self.gate.check()
             ref = EngineRef(name=engine.name or "", namespace=engine.namespace)
-            located = await self.engines.locate(ref, scene.namespace)
+            located = await self.engines.locate(ref, scene.source.namespace)
             resolved = await self.engines.connect(located, fresh=True)
             if (located.uid, resolved.identity.cluster_name) != (engine.uid, engine.cluster_name):
                 return await self._abandon(scene, occasion, record, narrate.STOPS[Stop.ENGINE_CHANGED])
@@ -372,7 +376,7 @@ class SweepReconciler:
             message = f"sweep {name}: {run.message or run.phase.value}"
             self.events.tell(scene.obj, f"Sweep{run.phase.value}", message, "Warning" if bad else "Normal")
             metrics.run_concluded(plan.action_of(occasion.sweep), run.phase)
-            retention_metrics.swept(scene.namespace, scene.name, name, made)
+            retention_metrics.swept(scene.source.namespace, scene.source.name, name, made)
             log.info("sweep concluded", sweep=name, phase=run.phase.value, message=run.message)
         self.ended()
         return Retry(0.0)

@@ -5,14 +5,13 @@ from datetime import UTC, datetime
 
 from invocation_operator.api.v1alpha1.action import ActionStatus
 from invocation_operator.api.v1alpha1.record import RecordSource
-from invocation_operator.api.v1alpha1.retention import REQUESTED_AT, RETENTION_KIND, RetentionSpec
+from invocation_operator.api.v1alpha1.retention import REQUESTED_AT, RetentionSpec
 from invocation_operator.api.v1alpha1.sweep import SweepRun
 from invocation_operator.cluster.client import Object
 from invocation_operator.cluster.records import Record
 from invocation_operator.plan import sweeps as plan
 from invocation_operator.plan.sweeps import Occasion
 from invocation_operator.reconcile.cell import Cell
-from invocation_operator.reconcile.parse import source_of
 from invocation_operator.reconcile.sweepboard import SweepEntries, read_status, run_of
 from invocation_operator.values.text import cut
 from invocation_operator.values.times import parse_time
@@ -28,26 +27,13 @@ class Scene:
     cell: Cell
     spec: RetentionSpec
     entries: SweepEntries
+    source: RecordSource
+    """The policy as a record names it."""
 
     @property
     def obj(self) -> Object:
         """The policy."""
         return self.entries.obj
-
-    @property
-    def namespace(self) -> str:
-        """Its namespace."""
-        return str(self.obj["metadata"]["namespace"])
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return str(self.obj["metadata"]["name"])
-
-    @property
-    def source(self) -> RecordSource:
-        """The policy as a record names it."""
-        return source_of(RETENTION_KIND.kind, self.obj)
 
     @property
     def request(self) -> str | None:
