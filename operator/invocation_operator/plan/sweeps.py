@@ -14,9 +14,9 @@ from invocation_operator.api.v1alpha1.sweep import HISTORY, Sweep, SweepAction, 
 from invocation_operator.api.v1alpha1.target import Target
 from invocation_operator.plan import refusal as r
 from invocation_operator.plan.refusal import Refusal
-from invocation_operator.values.schedule import Schedule, ScheduleError
+from invocation_operator.values import schedule
+from invocation_operator.values.schedule import Memory, ScheduleError, Tick, Timetable
 from invocation_operator.values.text import cut
-from invocation_operator.values.times import format_time
 
 MESSAGE = 512
 PATTERNS = 64
@@ -26,17 +26,15 @@ _BAD = frozenset({Phase.PARTIALLY_FAILED, Phase.FAILED, Phase.REFUSED, Phase.STO
 
 @dataclass(frozen=True, slots=True)
 class Occasion:
-    """Why a sweep runs now: its tick, or a request."""
+    """A sweep, and the tick for which it runs now."""
 
     sweep: Sweep
-    tick: datetime | None = None
-    request: str | None = None
+    tick: Tick
 
     @property
     def once(self) -> str:
-        """What happens once: the tick, or the request, of this sweep."""
-        what = f"request {self.request}" if self.tick is None else format_time(self.tick)
-        return f"{self.sweep.name} {what}"
+        """What happens once: this tick of this sweep."""
+        return f"{self.sweep.name} {self.tick.key}"
 
     @property
     def run_id(self) -> str:
@@ -49,6 +47,8 @@ EXISTING_JOURNALS = "existing-journals"
 EXISTING = frozenset({EXISTING_RESULTS, EXISTING_JOURNALS})
 """Names of the sweeps that ``applyToExisting`` means; admission keeps them free."""
 EXISTING_SCHEDULE = "*/10 * * * *"
+_EXISTING_HEAD_START = timedelta(minutes=10)
+"""What exists is looked at right away: it has waited long enough."""
 _MOST = 1_000_000
 
 
@@ -105,63 +105,96 @@ def action_of(sweep: Sweep) -> ActionType:
     return ActionType(sweep.action.value)
 
 
-def schedule_of(sweep: Sweep) -> Schedule:
-    """Return a sweep's schedule. Raises ``ScheduleError``."""
-    return Schedule.parse(sweep.schedule, sweep.time_zone)
+def timetable(sweep: Sweep, *, suspended: bool = False) -> Timetable:
+    """Return when a sweep is to run; ``suspended`` with its policy."""
+    head_start = _EXISTING_HEAD_START if sweep.name in EXISTING else timedelta()
+    return Timetable(sweep.schedule, sweep.time_zone, suspend=suspended or sweep.suspend, head_start=head_start)
+
+
+def occasion_of(spec: RetentionSpec, run_id: str) -> Occasion | None:
+    """Return what the run of that id is, or was, for; None when the policy has no such sweep any more."""
+    name, _, key = run_id.partition(" ")
+    sweep, tick = next((s for s in sweeps_of(spec) if s.name == name), None), Tick.of_key(key)
+    return Occasion(sweep, tick) if sweep is not None and tick is not None else None
 
 
 def synchronised(
     sweeps: Iterable[Sweep], known: Mapping[str, SweepStatus], now: datetime, *, suspended: bool
 ) -> list[SweepStatus]:
     """Return the entries of status for ``sweeps`` as they are now: new ones begin, changed ones begin anew, those that
-    are gone leave. What was missed before an entry began is nobody's.
+    are gone leave.
     """
-    return [_entry(sweep, known.get(sweep.name), now, suspended=suspended or sweep.suspend) for sweep in sweeps]
+    return [_entry(sweep, known.get(sweep.name), now, suspended=suspended) for sweep in sweeps]
 
 
 def _entry(sweep: Sweep, known: SweepStatus | None, now: datetime, *, suspended: bool) -> SweepStatus:
-    text = cut(f"{sweep.schedule} {sweep.time_zone or 'UTC'}", 256)
-    entry = known or SweepStatus(name=sweep.name)
-    if entry.schedule != text:
-        # What exists is looked at right away: it has waited long enough.
-        since = now - timedelta(minutes=10) if sweep.name in EXISTING else now
-        entry = entry.model_copy(update={"schedule": text, "since": since.replace(microsecond=0), "message": None})
+    entry, table = known or SweepStatus(name=sweep.name), timetable(sweep, suspended=suspended)
+    before = _memory(entry)
+    memory = schedule.remembered(table, before, now)
+    message = entry.message if memory == before else None
     try:
-        following = schedule_of(sweep).next_after(max(now, _baseline(entry, now)))
+        following = schedule.following(table, memory, now)
     except ScheduleError as error:
-        return entry.model_copy(update={"next_schedule_time": None, "message": cut(f"schedule: {error}", MESSAGE)})
-    return entry.model_copy(update={"next_schedule_time": None if suspended else following})
+        following, message = None, cut(f"schedule: {error}", MESSAGE)
+    return _remembering(entry, memory).model_copy(update={"next_schedule_time": following, "message": message})
 
 
-def _baseline(entry: SweepStatus, now: datetime) -> datetime:
-    """No tick up to this time is due any more."""
-    return max(entry.since or now, entry.last_schedule_time or entry.since or now)
+def _memory(entry: SweepStatus) -> Memory:
+    return Memory(entry.schedule, entry.since, entry.last_schedule_time)
 
 
-def due(sweep: Sweep, entry: SweepStatus, now: datetime) -> datetime | None:
-    """Return the tick that is to be run now: the last of all that were missed. None: none, or a schedule that cannot be
-    read, which its entry tells.
+def _remembering(entry: SweepStatus, memory: Memory) -> SweepStatus:
+    update = {"schedule": memory.text, "since": memory.since, "last_schedule_time": memory.last}
+    return entry.model_copy(update=update)
+
+
+def next_occasion(
+    spec: RetentionSpec, entries: Mapping[str, SweepStatus], request: Tick | None, now: datetime, *, released: bool
+) -> Occasion | None:
+    """Return what is to run now: first what was asked for, then what is due. What exists is swept once it is
+    ``released``: once it was told how much that is.
     """
-    if sweep.suspend:
-        return None
+    if request is not None and (sweep := _asked_for(spec, entries, request)) is not None:
+        return Occasion(sweep, request)
+    for sweep in sweeps_of(spec):
+        tick = due(sweep, entries[sweep.name], now) if released or sweep.name not in EXISTING else None
+        if tick is not None:
+            return Occasion(sweep, tick)
+    return None
+
+
+def _asked_for(spec: RetentionSpec, entries: Mapping[str, SweepStatus], request: Tick) -> Sweep | None:
+    """Return the next sweep that has not had ``request`` yet, which is one to all that are not suspended."""
+    for sweep in spec.sweeps or ():
+        had = any(run.request == request.request for run in entries[sweep.name].history or ())
+        if not sweep.suspend and not had:
+            return sweep
+    return None
+
+
+def due(sweep: Sweep, entry: SweepStatus, now: datetime) -> Tick | None:
+    """Return the tick that is to be run now; None also for a schedule that cannot be read, which its entry tells."""
     try:
-        return schedule_of(sweep).latest(_baseline(entry, now), now)
+        return schedule.due(timetable(sweep), _memory(entry), now)
     except ScheduleError:
         return None
 
 
 def begun(entry: SweepStatus, occasion: Occasion) -> SweepStatus:
     """Return an entry whose occasion is seen to."""
-    if occasion.tick is None:
+    if occasion.tick.at is None:
         return entry
-    return entry.model_copy(update={"last_schedule_time": occasion.tick, "message": None})
+    made = _remembering(entry, schedule.taken(_memory(entry), occasion.tick))
+    return made.model_copy(update={"message": None})
 
 
 def undone(entry: SweepStatus) -> SweepStatus:
     """Return an entry whose run had asked nothing when its record was taken back: its tick is due again."""
-    tick = entry.last_schedule_time
-    before = None if tick is None else tick - timedelta(minutes=1)
-    return entry.model_copy(update={"active": None, "progress": None, "last_schedule_time": before})
+    memory = _memory(entry)
+    if all(run.scheduled_time != memory.last for run in entry.history or ()):
+        # Else it was the run of a request: the last tick has had its own.
+        memory = schedule.given_back(memory)
+    return _remembering(entry, memory).model_copy(update={"active": None, "progress": None})
 
 
 def ended(entry: SweepStatus, run: SweepRun) -> SweepStatus:

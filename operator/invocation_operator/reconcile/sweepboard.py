@@ -24,6 +24,7 @@ from invocation_operator.plan import sweeps as plan
 from invocation_operator.plan.sweeps import Occasion
 from invocation_operator.reconcile.cell import Cell
 from invocation_operator.reconcile.policytalk import within
+from invocation_operator.values.schedule.ticks import REQUESTED_AT
 from invocation_operator.values.text import cut
 
 Change = Callable[[dict[str, SweepStatus]], Mapping[str, object] | None]
@@ -105,7 +106,7 @@ class SweepBoard:
     @property
     def again(self) -> str:
         """How a person has it done again."""
-        return "It runs again at its next time, or when the annotation ops.restate.dev/requestedAt has a new value."
+        return f"It runs again at its next time, or when the annotation {REQUESTED_AT} has a new value."
 
     def knobs(self) -> Mapping[str, Any] | None:
         """Return the sweep as the policy says it now, with the policy's own ``suspend``; None when it is gone."""
@@ -146,8 +147,8 @@ def run_of(occasion: Occasion, status: ActionStatus, planned_bytes: int | None) 
         raise ValueError("a run that has ended has a phase")
     ready = next((c for c in status.conditions or () if c.type == "Ready"), None)
     return SweepRun(
-        scheduled_time=occasion.tick,
-        request=cut(occasion.request, 256) if occasion.request is not None else None,
+        scheduled_time=occasion.tick.at,
+        request=occasion.tick.request,
         start_time=status.start_time,
         completion_time=status.completion_time or datetime.now(UTC).replace(microsecond=0),
         phase=phase,

@@ -49,18 +49,17 @@ from invocation_operator.reconcile.runner import Runner
 from invocation_operator.reconcile.schema import SchemaGate
 from invocation_operator.reconcile.station import Resolved
 from invocation_operator.reconcile.sweepboard import SweepBoard, SweepEntries, read_status
-from invocation_operator.reconcile.sweepscene import Scene, occasion_of, recorded
+from invocation_operator.reconcile.sweepscene import Scene, recorded
 from invocation_operator.reconcile.takeover import Leases
 from invocation_operator.reconcile.waiting import Waiting, unreachable
 from invocation_operator.reconcile.workbench import Done, Outcome, Retry
 from invocation_operator.target.sql import Also, journal_bytes
+from invocation_operator.values.schedule import wait_seconds
 from invocation_operator.values.text import cut
 
 log = structlog.get_logger(__name__)
 
 LOOK_AGAIN_SECONDS = 2.0
-LONGEST_SECONDS = 60.0
-"""The longest sleep: a clock that is set must not keep ticks for ever."""
 BYTES_SECONDS = 20.0
 """How long counting the bytes of journals may take; without an answer they are not told."""
 
@@ -110,15 +109,16 @@ class SweepReconciler:
             return left
         sweeps = plan.sweeps_of(scene.spec)
         if scene.spec.suspend:
-            return Retry(LONGEST_SECONDS) if sweeps else Done()
-        occasion = self._next(scene, now)
+            return Retry(wait_seconds((), now)) if sweeps else Done()
+        entries, request = scene.entries.read(), scene.request
+        released = read_status(scene.obj).would_release is not None
+        occasion = plan.next_occasion(scene.spec, entries, request, now, released=released)
         if occasion is not None:
             return await self._attempt(scene, occasion)
-        if (request := scene.request) is not None:
-            await scene.entries.change(lambda _: {"last_handled_request": request})
+        if request is not None:
+            await scene.entries.change(lambda _: {"last_handled_request": request.request})
         times = [entry.next_schedule_time for entry in scene.entries.read().values()]
-        waits = [(at - now).total_seconds() for at in times if at is not None]
-        return Retry(max(0.0, min([*waits, LONGEST_SECONDS]))) if sweeps else Done()
+        return Retry(wait_seconds(times, now)) if sweeps else Done()
 
     async def _synchronise(self, scene: Scene, now: datetime) -> None:
         sweeps, suspended = plan.sweeps_of(scene.spec), scene.spec.suspend
@@ -136,23 +136,6 @@ class SweepReconciler:
             retention_metrics.next_sweep(
                 scene.source.namespace, scene.source.name, entry.name, entry.next_schedule_time
             )
-
-    def _next(self, scene: Scene, now: datetime) -> Occasion | None:
-        entries = scene.entries.read()
-        request = scene.request
-        for sweep in scene.spec.sweeps or ():
-            entry = entries[sweep.name]
-            if request is not None and not sweep.suspend and all(h.request != request for h in entry.history or ()):
-                return Occasion(sweep, request=request)
-        released = read_status(scene.obj).would_release is not None
-        for sweep in plan.sweeps_of(scene.spec):
-            if sweep.name in plan.EXISTING and not released:
-                # First it is told how much that is.
-                continue
-            tick = plan.due(sweep, entries[sweep.name], now)
-            if tick is not None:
-                return Occasion(sweep, tick=tick)
-        return None
 
     # A run.
 
@@ -280,7 +263,7 @@ class SweepReconciler:
         """Runs that status calls active have ended by their records: the record knows how."""
         for entry in list(scene.entries.read().values()):
             record = await self.records.find(entry.active) if entry.active is not None else None
-            occasion = occasion_of(scene.spec, record) if record is not None else None
+            occasion = plan.occasion_of(scene.spec, record.spec.run_id or "") if record is not None else None
             if record is not None and record.finished and occasion is not None:
                 await self._conclude(scene, occasion, recorded(occasion, record))
             elif entry.active is not None:
@@ -307,7 +290,7 @@ class SweepReconciler:
 
     async def _take_over(self, scene: Scene, record: Record) -> Outcome:
         """Go on with what the record says, on the engine that it names."""
-        occasion = occasion_of(scene.spec, record)
+        occasion = plan.occasion_of(scene.spec, record.spec.run_id or "")
         engine = record.spec.engine
         if occasion is None:
             await self.lock.abandon(record, narrate.abandoned("the sweep is not in the policy any more"))
@@ -360,8 +343,8 @@ class SweepReconciler:
         name = occasion.sweep.name
         made = run.model_copy(
             update={
-                "scheduled_time": occasion.tick,
-                "request": occasion.request,
+                "scheduled_time": occasion.tick.at,
+                "request": occasion.tick.request,
                 "completion_time": run.completion_time or self.now().replace(microsecond=0),
             }
         )

@@ -12,6 +12,7 @@ from invocation_operator.plan import identity
 from invocation_operator.plan import sweeps as plan
 from invocation_operator.plan.refusal import Refusal
 from invocation_operator.plan.sweeps import Occasion
+from invocation_operator.values.schedule import Tick
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 TICK = datetime(2026, 11, 25, 3, tzinfo=UTC)
@@ -46,7 +47,7 @@ def test_target_of_a_sweep_is_within_the_policys_services(
 
 def test_sweep_as_a_run_has_its_target_limits_and_reason() -> None:
     made = sweep(target={"outcomes": ["Succeeded"], "completedFor": "1d", "not": {"handlers": ["pay"]}}, keepLast=7)
-    spec = plan.specification(policy(), "shop/p", Occasion(made, tick=TICK))
+    spec = plan.specification(policy(), "shop/p", Occasion(made, Tick(TICK)))
     assert not isinstance(spec, Refusal)
     assert spec.action is ActionType.PURGE
     assert spec.target.services == ["checkout", "report-*"]
@@ -57,7 +58,7 @@ def test_sweep_as_a_run_has_its_target_limits_and_reason() -> None:
 
 
 def test_sweep_of_services_that_are_not_the_policys_is_refused() -> None:
-    made = plan.specification(policy("checkout"), "shop/p", Occasion(sweep(target={"services": ["x"]}), tick=TICK))
+    made = plan.specification(policy("checkout"), "shop/p", Occasion(sweep(target={"services": ["x"]}), Tick(TICK)))
     assert isinstance(made, Refusal)
 
 
@@ -67,14 +68,14 @@ def test_record_of_a_sweep_is_named_by_its_occasion_and_not_by_what_the_policy_s
             engine="shop/e", namespace="shop", name=policy, sweep=occasion.sweep.name, once=occasion.once
         )
 
-    first = name(Occasion(sweep(), tick=TICK))
-    assert first == name(Occasion(sweep(keepLast=3), tick=TICK))
+    first = name(Occasion(sweep(), Tick(TICK)))
+    assert first == name(Occasion(sweep(keepLast=3), Tick(TICK)))
     others = {
-        name(Occasion(sweep(), tick=TICK + timedelta(days=1))),
-        name(Occasion(sweep(name="other"), tick=TICK)),
-        name(Occasion(sweep(), request="now")),
-        name(Occasion(sweep(), request="again")),
-        name(Occasion(sweep(), tick=TICK), "q"),
+        name(Occasion(sweep(), Tick(TICK + timedelta(days=1)))),
+        name(Occasion(sweep(name="other"), Tick(TICK))),
+        name(Occasion(sweep(), Tick(request="now"))),
+        name(Occasion(sweep(), Tick(request="again"))),
+        name(Occasion(sweep(), Tick(TICK)), "q"),
     }
     assert len(others | {first}) == 6
 
@@ -98,7 +99,7 @@ DUE = [
 def test_due_is_the_last_tick_that_nobody_has_seen_to(
     why: str, known: SweepStatus, made: Sweep, tick: datetime | None
 ) -> None:
-    assert plan.due(made, known, NOW) == tick, why
+    assert plan.due(made, known, NOW) == (Tick(tick) if tick is not None else None), why
 
 
 def test_new_sweep_and_changed_schedule_catch_up_nothing() -> None:
@@ -118,7 +119,54 @@ def test_suspended_sweep_has_no_next_time_and_one_that_is_gone_leaves() -> None:
 
 def test_run_whose_record_was_taken_back_is_due_again() -> None:
     again = plan.undone(entry(active="rpol-x", lastScheduleTime="2026-11-25T03:00:00Z"))
-    assert (again.active, plan.due(sweep(), again, NOW)) == (None, TICK)
+    assert (again.active, plan.due(sweep(), again, NOW)) == (None, Tick(TICK))
+
+
+def test_tick_that_was_run_is_not_due_again_because_the_run_of_a_request_was_taken_back() -> None:
+    ran = {"phase": "Succeeded", "scheduledTime": "2026-11-25T03:00:00Z"}
+    asked_for = entry(active="rpol-x", lastScheduleTime="2026-11-25T03:00:00Z", history=[ran])
+    again = plan.undone(asked_for)
+    assert (again.active, plan.due(sweep(), again, NOW)) == (None, None)
+
+
+def test_request_comes_before_ticks_and_asks_for_each_sweep_once() -> None:
+    request = Tick(request="now")
+    spec = policy().model_copy(update={"sweeps": [sweep(), sweep(name="off", suspend=True), sweep(name="other")]})
+    entries = {name: entry(name=name) for name in ("nightly", "off", "other")}
+    order: list[str] = []
+    while (found := plan.next_occasion(spec, entries, request, NOW, released=False)) is not None:
+        order.append(found.once)
+        name = found.sweep.name
+        made = SweepRun(scheduled_time=found.tick.at, request=found.tick.request, phase=Phase.SUCCEEDED)
+        entries[name] = plan.ended(plan.begun(entries[name], found), made)
+        assert len(order) < 9
+    tick = "2026-11-25T03:00:00Z"
+    assert order == ["nightly request now", "other request now", f"nightly {tick}", f"other {tick}"]
+
+
+def test_what_exists_is_swept_once_it_was_told_how_much_that_is() -> None:
+    told = {"services": ["a"], "retention": {"journal": "1d"}, "applyToExisting": True}
+    spec = RetentionSpec.model_validate(told)
+    entries = {e.name: e for e in plan.synchronised(plan.sweeps_of(spec), {}, NOW, suspended=False)}
+    assert plan.next_occasion(spec, entries, None, NOW, released=False) is None
+    found = plan.next_occasion(spec, entries, None, NOW, released=True)
+    assert found is not None
+    assert found.once == f"{plan.EXISTING_JOURNALS} 2026-11-25T12:00:00Z"
+
+
+RUN_IDS = [
+    ("nightly 2026-11-25T03:00:00Z", Occasion(sweep(), Tick(TICK)), "a tick"),
+    ("nightly request right now", Occasion(sweep(), Tick(request="right now")), "a request"),
+    ("gone 2026-11-25T03:00:00Z", None, "a sweep that left the policy"),
+    ("nightly", None, "no tick"),
+    ("", None, "no run of a sweep"),
+]
+
+
+@pytest.mark.parametrize(("run_id", "occasion", "why"), RUN_IDS, ids=[row[2] for row in RUN_IDS])
+def test_run_id_tells_what_a_run_was_for(run_id: str, occasion: Occasion | None, why: str) -> None:
+    spec = policy().model_copy(update={"sweeps": [sweep()]})
+    assert plan.occasion_of(spec, run_id) == occasion, why
 
 
 def run(tick: datetime | None = TICK, phase: Phase = Phase.SUCCEEDED, **fields: Any) -> SweepRun:

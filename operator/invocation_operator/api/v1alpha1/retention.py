@@ -27,8 +27,6 @@ from invocation_operator.api.v1alpha1.retention_rules import RETENTION_RULES, SP
 from invocation_operator.api.v1alpha1.sweep import SWEEPS, Sweep, SweepStatus
 from invocation_operator.api.v1alpha1.target import NamePattern
 
-REQUESTED_AT = "ops.restate.dev/requestedAt"
-"""Annotation: a new value sweeps now."""
 RESTORE_FINALIZER = "ops.restate.dev/restore-retention"
 """On a policy with `onDelete: Restore`, so that its deletion waits for the restoration, a minute at most."""
 

@@ -1,4 +1,4 @@
-"""Schedules as a CronJob takes them: five fields, names, macros and ``?``, in a time zone; and which tick is due.
+"""Schedules as a CronJob takes them: five fields, names, macros and ``?``, in a time zone. Part of the room of ticks.
 
 The text is read here by the rules of CronJob's own parser (robfig/cron, "standard"), and handed on as plain lists of
 numbers: cronsim, which walks the calendar, reads some texts otherwise (``5-5/2``, ``*/2`` beside a day of the week) and
