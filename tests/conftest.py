@@ -9,10 +9,15 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 
 import pytest
+from hypothesis import settings
 
 from e2e.rig import NEWEST, OLDEST, ControlPlane, Engine, ServicesProcess, toolchain
 from e2e.scenarios.fixtures import quiet_control_plane as quiet_control_plane
 from e2e.scenarios.fixtures import world as world
+
+# How long one example takes says more about what else the machine does than about what is tested.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 def _shown(config: pytest.Config) -> AbstractContextManager[None]:

@@ -33,7 +33,7 @@ from invocation_operator.cluster.events import EventRecorder
 from invocation_operator.cluster.records import Lease, RecordStore
 from invocation_operator.cluster.resources import ACTIONS
 from invocation_operator.engine.client import EngineClient
-from invocation_operator.handlers import actions, engines, retention
+from invocation_operator.handlers import actions, engines, retention, watch
 from invocation_operator.observe import http, metrics
 from invocation_operator.plan.urls import UrlPattern
 from invocation_operator.reconcile import parse
@@ -43,6 +43,7 @@ from invocation_operator.reconcile.approval import Approvals
 from invocation_operator.reconcile.authors import Authors
 from invocation_operator.reconcile.duty import Duty
 from invocation_operator.reconcile.engine import EngineReconciler
+from invocation_operator.reconcile.enginenews import EngineNews, Outskirts
 from invocation_operator.reconcile.engines import Engines
 from invocation_operator.reconcile.expiry import Expiry
 from invocation_operator.reconcile.lock import Lock
@@ -91,6 +92,7 @@ class House:
     client: KubeClient
     events: EventRecorder
     known: Engines
+    outskirts: Outskirts
     records: RecordStore
     policies: Policies
     action_bench: Workbench
@@ -102,7 +104,7 @@ class House:
 
     def background(self) -> list[Coroutine[Any, Any, None]]:
         """What runs beside the watches, each until it is cancelled."""
-        return [self.events.run(), self.duty.run()]
+        return [self.events.run(), self.outskirts.run(), self.duty.run()]
 
 
 def uptime() -> float:
@@ -201,14 +203,16 @@ def build(
     registry = kopf.OperatorRegistry()
     expiry = Expiry(client, events, ACTIONS, parse.settled, lambda: datetime.now(UTC))
     actions.register(registry, action_bench, expiry)
-    engines.register(registry, known, engine_bench, ring_users)
+    news = EngineNews(known, engine_bench, ring_users)
+    engines.register(registry, news)
     retention.register(registry, policies, retention_bench, sweep_bench, retention_reconciler.forget)
     orphans = Orphans(client, records, leases, settings.namespaces)
     days = settings.record_retention_days
     pruning = Pruning(client, records, timedelta(days=days) if days else None, lambda: datetime.now(UTC))
     benches = action_bench, engine_bench, retention_bench, sweep_bench
     duty = Duty(elector, benches, (orphans.run, expiry.run, pruning.run))
-    return House(client, events, known, records, policies, *benches, duty, registry)
+    outskirts = Outskirts(client, news, settings.unserved_engine_namespaces)
+    return House(client, events, known, outskirts, records, policies, *benches, duty, registry)
 
 
 def _elector(settings: Settings, client: KubeClient) -> Elector:
@@ -287,6 +291,7 @@ async def _opened(settings: Settings, house: House, shutdown: Shutdown) -> bool:
         house.policies,
         settings.namespaces or (None,),
         settings.operator_namespace,
+        settings.unserved_engine_namespaces,
         settings.lease_name if settings.leader_elect else None,
     )
     work = asyncio.create_task(opening.run())
@@ -338,7 +343,7 @@ async def _watch(settings: Settings, house: House, shutdown: Shutdown, insights:
     ignored = asyncio.all_tasks()
     tasks = await kopf.spawn_tasks(
         registry=house.registry,
-        settings=_kopf_settings(clusterwide=not settings.namespaces),
+        settings=watch.settings(clusterwide=not settings.namespaces),
         standalone=True,
         # It would ask the system who it is, which an image without an entry for its user cannot tell.
         identity=Identity(settings.identity),
@@ -414,21 +419,6 @@ async def _serve(settings: Settings, house: House, ready: asyncio.Event, servers
         servers.append(await http.serve_health(settings.bind_address, settings.health_port, able))
     if settings.metrics_port:
         servers.append(await http.serve_metrics(settings.bind_address, settings.metrics_port))
-
-
-def _kopf_settings(*, clusterwide: bool) -> kopf.OperatorSettings:
-    settings = kopf.OperatorSettings()
-    # Looking for new namespaces and kinds needs rights that an operator of single namespaces does not have.
-    settings.scanning.disabled = not clusterwide
-    settings.posting.enabled = False
-    settings.watching.client_timeout = 600
-    settings.watching.connect_timeout = 10
-    # Ten thousand finished objects in one answer are a spike of memory here and in the API server.
-    settings.watching.chunk_size = 500
-    settings.networking.request_timeout = 30
-    settings.process.ultimate_exiting_timeout = None
-    settings.queueing.exit_timeout = 1.0
-    return settings
 
 
 def _log_in_with(configuration: Configuration, registry: kopf.OperatorRegistry) -> None:

@@ -134,3 +134,11 @@ class Settings(BaseSettings):
     """Admission policies vouch for the annotations that name who asked and who approved, as those of the chart do."""
     identity: Annotated[str, Field(min_length=1, max_length=128)] = Field(default_factory=_identity)
     """Name of this process in leases and Events; unique for each process."""
+
+    @property
+    def unserved_engine_namespaces(self) -> tuple[str, ...]:
+        """Namespaces that are not served and whose RestateEngines are used all the same."""
+        if not self.namespaces:
+            return ()
+        homes = dict.fromkeys((self.operator_namespace, *self.trusted_engine_namespaces))
+        return tuple(name for name in homes if name not in self.namespaces)

@@ -22,7 +22,7 @@ from e2e.rig.process import free_ports
 from invocation_operator.settings import Settings
 
 RELEASE, FULLNAME = "op", "op-restate-invocation-operator"
-SERVED = "shop"
+SERVED, PLATFORM = "shop", "platform"
 ROOT = "/apis/ops.restate.dev/v1alpha1"
 
 AUDIT = {
@@ -200,16 +200,21 @@ def test_release_of_two_namespaces_runs_with_two_pods_and_takes_over(
     """By Roles alone, with a Pod that stands by, and beside another release for another namespace."""
     cluster, own = audited.cluster, "narrow-system"
     helm = Helm(tmp_path / "helm", cluster.kubeconfig)
+    cluster.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in (own, PLATFORM)])
+    cluster.apply(credential(own))
     metrics, health = free_ports(2)
     values = {
         "scope": "namespaces",
         "watchNamespaces": [SERVED],
+        "trustedEngineNamespaces": [own, PLATFORM],
+        "defaultEngine": {**engine_spec(engine), "guardrails": {"allowedActions": ["Cancel"]}},
         "replicas": 2,
         "ports": {"metrics": metrics, "health": health},
         "extraEnv": ON_ONE_MACHINE,
         "crds": {"keep": False},
     }
-    helm.install(RELEASE, own, values, "--create-namespace", *WAIT)
+    helm.install(RELEASE, own, values, *WAIT)
+    until(lambda: ready(cluster.get("restateengine", "default", "-n", own)), lambda: audited.logs(own))
     addresses = {pod["metadata"]["name"]: pod["status"]["podIP"] for pod in audited.pods(own)}
     assert len(addresses) == 2
 
@@ -218,8 +223,6 @@ def test_release_of_two_namespaces_runs_with_two_pods_and_takes_over(
         return [name for name, text in shown.items() if "invocation_operator_leader 1.0" in text]
 
     until(lambda: len(leaders()) == 1, lambda: audited.logs(own))
-    engine_here = {"apiVersion": "ops.restate.dev/v1alpha1", "kind": "RestateEngine", "spec": engine_spec(engine)}
-    cluster.apply([credential(own), {**engine_here, "metadata": {"name": "default", "namespace": own}}])
     (before,) = leaders()
     audited.node.process(before).kill()
     until(lambda: leaders() not in ([], [before]), lambda: audited.logs(own))
@@ -230,12 +233,54 @@ def test_release_of_two_namespaces_runs_with_two_pods_and_takes_over(
     until(lambda: all(ready(pod) for pod in audited.pods(own)), lambda: audited.logs(own))
     assert {pod["status"]["containerStatuses"][0]["restartCount"] for pod in audited.pods(own)} == {0, 1}
 
+    heeds_engines_outside_of_what_it_serves(audited, own, engine)
     serves_beside(audited, helm, engine)
     assert audited.refused(f"system:serviceaccount:{own}:{FULLNAME}") == set()
 
     # With `crds.keep` off everything goes, live objects included.
     helm.run("uninstall", RELEASE, "--namespace", own, *WAIT)
     assert not re.search(r"ops\.restate\.dev", cluster.kubectl("get", "crd", "-o", "name").stdout)
+
+
+def heeds_engines_outside_of_what_it_serves(audited: Audited, own: str, engine: Engine) -> None:
+    """Their guardrails and kill switches hold for whoever uses the same engine and does not refer to them, as they are
+    now and for as long as they are there.
+    """
+    cluster = audited.cluster
+
+    def connection(name: str, namespace: str, **spec: Any) -> Object:
+        metadata, spec = {"name": name, "namespace": namespace}, {"url": engine.admin_url, **spec}
+        return {"apiVersion": "ops.restate.dev/v1alpha1", "kind": "RestateEngine", "metadata": metadata, "spec": spec}
+
+    def kill(name: str) -> Object:
+        ids = {"ids": [engine.send("LabSvc", "sleep_long", 3600)]}
+        return action(name, {"engineRef": {"name": "local"}, "action": "Kill", "target": ids})
+
+    def shown(name: str, namespace: str) -> Object:
+        """The condition of an engine, once it speaks of the present specification."""
+        found = cluster.get("restateengine", name, "-n", namespace)
+        conditions = {c["type"]: c for c in found.get("status", {}).get("conditions", ())}
+        now = conditions.get("Ready", {})
+        return now if now.get("observedGeneration") == found["metadata"]["generation"] else {}
+
+    cluster.apply([connection("local", SERVED), kill("not-allowed")])
+    until(lambda: audited.phase("not-allowed") == "Refused", lambda: audited.logs(own))
+    patch = json.dumps({"spec": {"guardrails": {"allowedActions": ["Cancel", "Kill"]}}})
+    cluster.kubectl("-n", own, "patch", "restateengine", "default", "--type=merge", "-p", patch)
+    until(lambda: shown("default", own), lambda: audited.logs(own))
+    cluster.apply([connection("stop", PLATFORM, suspend=True)])
+    until(lambda: shown("stop", PLATFORM).get("reason") == "Suspended", lambda: audited.logs(own))
+    cluster.apply([kill("allowed")])
+
+    def waits_for() -> set[str]:
+        status = cluster.get("invocationaction", "allowed", "-n", SERVED).get("status", {})
+        return {condition["reason"] for condition in status.get("conditions", ())}
+
+    until(lambda: "EngineSuspended" in waits_for(), lambda: audited.logs(own))
+    cluster.kubectl("-n", PLATFORM, "delete", "restateengine", "stop")
+    until(lambda: audited.phase("allowed") == "Succeeded", lambda: audited.logs(own))
+    told = {event["involvedObject"]["name"] for event in cluster.get("events", "-n", PLATFORM)["items"]}
+    assert told == {"stop"}
 
 
 def serves_beside(audited: Audited, helm: Helm, engine: Engine) -> None:

@@ -145,6 +145,8 @@ NARROW_MAY = [
     (("get",), "secrets", SERVED),
     # The engine named `default` beside the operator.
     (READ, f"restateengines.{OPS}", "narrow-system"),
+    (("patch",), f"restateengines.{OPS}/status", "narrow-system"),
+    (("create",), "events", "narrow-system"),
     (("get",), "secrets", "narrow-system"),
     (("get", "list", "create", "delete"), f"invocationrecords.{OPS}", "narrow-system"),
     (("update",), f"invocationrecords.{OPS}/status", "narrow-system"),

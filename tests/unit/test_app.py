@@ -12,6 +12,7 @@ import pytest
 from invocation_operator import app
 from invocation_operator.api.v1alpha1.base import GROUP, VERSION
 from invocation_operator.cluster.errors import ClusterError
+from invocation_operator.handlers import watch
 from invocation_operator.reconcile.cell import Cell
 from invocation_operator.reconcile.duty import Duty
 from invocation_operator.reconcile.workbench import Done, Outcome, Workbench
@@ -60,7 +61,7 @@ def house(stubborn: Stubborn) -> app.House:
     absent = cast("Any", None)
     duty = Duty(None, (idle, stubborn.bench), ())
     benches = stubborn.bench, idle, idle, idle
-    return app.House(absent, cast("Any", Quiet()), absent, absent, absent, *benches, duty, absent)
+    return app.House(absent, cast("Any", Quiet()), *[absent] * 4, *benches, duty, absent)
 
 
 async def hang() -> tuple[Stubborn, app.House]:
@@ -144,7 +145,7 @@ async def test_app_is_not_ready_when_kopf_did_not_find_a_kind(seen: list[str], m
 
 @pytest.mark.parametrize("clusterwide", [True, False])
 def test_app_lists_objects_in_chunks_and_posts_no_events_of_kopf(clusterwide: bool) -> None:
-    settings = app._kopf_settings(clusterwide=clusterwide)
+    settings = watch.settings(clusterwide=clusterwide)
     assert settings.watching.chunk_size == 500
     assert not settings.posting.enabled
     assert settings.scanning.disabled is not clusterwide

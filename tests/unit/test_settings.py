@@ -45,6 +45,24 @@ def test_settings_namespaces_in_the_environment(text: str, expected: object, mon
     assert Settings().namespaces == expected
 
 
+@pytest.mark.parametrize(
+    ("namespaces", "trusted", "expected"),
+    [
+        pytest.param((), ("platform",), (), id="all are served"),
+        pytest.param(("shop",), (), ("own",), id="trusting all makes none its business but its own"),
+        pytest.param(("shop",), ("platform", "shop"), ("own", "platform"), id="what is served is watched already"),
+        pytest.param(("shop", "own"), ("own",), (), id="it serves itself"),
+        pytest.param(("shop",), ("own", "platform"), ("own", "platform"), id="each once"),
+    ],
+)
+def test_settings_unserved_engine_namespaces(
+    namespaces: tuple[str, ...], trusted: tuple[str, ...], expected: tuple[str, ...]
+) -> None:
+    how = {"namespaces": namespaces} if namespaces else {}
+    how |= {"trusted_engine_namespaces": trusted} if trusted else {}
+    assert Settings(operator_namespace="own", **how).unserved_engine_namespaces == expected
+
+
 @pytest.mark.parametrize("name", ["NAMESPACES", "TRUSTED_ENGINE_NAMESPACES"])
 @pytest.mark.parametrize(
     ("text", "why"),

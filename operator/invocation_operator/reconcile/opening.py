@@ -41,6 +41,8 @@ class Opening:
     policies: Policies
     namespaces: Sequence[str | None]
     operator_namespace: str
+    unserved_engine_namespaces: Sequence[str] = ()
+    """Those beside ``namespaces`` whose engines are used too; without a right to them the operator starts as well."""
     lease: str | None = None
     """Name of the Lease that an election needs."""
 
@@ -59,6 +61,10 @@ class Opening:
 
     async def _read(self) -> None:
         await self.engines.load(self.namespaces)
+        for elsewhere in self.unserved_engine_namespaces:
+            # What refers to an engine reads it again. Whoever looks at these from now on tells what is not allowed.
+            with contextlib.suppress(Forbidden):
+                await self.engines.load((elsewhere,))
         await self.policies.read()
         for namespace in self.namespaces:
             await self._may_read(ACTIONS, namespace)

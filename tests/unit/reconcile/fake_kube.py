@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from invocation_operator.cluster.client import Object, Resource
-from invocation_operator.cluster.errors import Forbidden, ObjectNotFound, WriteConflict
+from invocation_operator.cluster.errors import ClusterUnavailable, Forbidden, ObjectNotFound, WriteConflict
 from invocation_operator.cluster.resources import CLOUD_ENVIRONMENTS, ENGINES, NAMESPACES, SECRETS
 
 
@@ -16,6 +16,7 @@ class FakeKube:
         self.objects: dict[tuple[str, str | None, str], Object] = {}
         self.asked: list[tuple[str, str | None, str]] = []
         self.forbidden: set[str] = set()
+        self.unavailable = False
         self.touched_before_delete = False
         self._version = 100
 
@@ -71,6 +72,11 @@ class FakeKube:
     async def list(
         self, resource: Resource, namespace: str | None = None, *, metadata_only: bool = False
     ) -> AsyncIterator[Object]:
+        self.asked.append((resource.plural, namespace, "*"))
+        if resource.plural in self.forbidden:
+            raise Forbidden(f"{resource.plural} {namespace}: 403")
+        if self.unavailable:
+            raise ClusterUnavailable(f"{resource.plural} {namespace}: 503")
         for (plural, where, _), obj in list(self.objects.items()):
             if plural == resource.plural and namespace in (None, where):
                 yield {"metadata": obj["metadata"]} if metadata_only else obj

@@ -1,10 +1,12 @@
 """What must be so before the watches start, when the API server cannot serve it for a while."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import pytest
+
 from invocation_operator.cluster.client import Object, Resource
-from invocation_operator.cluster.errors import ClusterUnavailable
+from invocation_operator.cluster.errors import ClusterError, ClusterUnavailable, Forbidden
 from invocation_operator.cluster.resources import ACTIONS, ENGINES, RECORDS, RETENTION_POLICIES
 from invocation_operator.reconcile.opening import Opening
 
@@ -15,6 +17,8 @@ class FreshCrds:
     def __init__(self, refusals: int) -> None:
         self.refusals = refusals
         self.listed: list[str] = []
+        self.forbidden: set[str] = set()
+        self.loaded: list[str | None] = []
 
     async def served(self, group: str, version: str) -> set[str]:
         return {resource.plural for resource in (ACTIONS, ENGINES, RECORDS, RETENTION_POLICIES)}
@@ -27,8 +31,10 @@ class FreshCrds:
         return
         yield
 
-    async def load(self, *_: Any) -> None:
-        """No engine is known yet."""
+    async def load(self, namespaces: Sequence[str | None]) -> None:
+        if forbidden := self.forbidden & set(namespaces):
+            raise Forbidden(f"GET restateengines: 403 in {forbidden}")
+        self.loaded += namespaces
 
     async def read(self) -> None:
         """And no policy."""
@@ -43,3 +49,17 @@ async def test_opening_while_the_storage_of_a_new_crd_is_made_waits_for_it() -> 
     await Opening(cluster, cluster, cluster, cluster, (None,), "operator").run()
     assert cluster.refusals == 0
     assert cluster.listed == [ACTIONS.plural, RECORDS.plural, RECORDS.plural]
+
+
+async def test_opening_knows_the_engines_outside_of_what_is_served_as_far_as_it_may() -> None:
+    cluster: Any = FreshCrds(refusals=0)
+    cluster.forbidden = {"removed"}
+    await Opening(cluster, cluster, cluster, cluster, ("shop",), "operator", ("operator", "removed", "platform")).run()
+    assert cluster.loaded == ["shop", "operator", "platform"]
+
+
+async def test_opening_without_a_right_to_engines_that_are_served_ends_and_says_what_to_do() -> None:
+    cluster: Any = FreshCrds(refusals=0)
+    cluster.forbidden = {"shop"}
+    with pytest.raises(ClusterError, match="helm upgrade"):
+        await Opening(cluster, cluster, cluster, cluster, ("shop",), "operator").run()
