@@ -14,7 +14,7 @@ from e2e.rig import ControlPlane, Engine
 from tests.operator.conftest import OPERATOR_NAMESPACE, ROOT, Object, Stage
 
 HERE = Path(__file__).parent / "frozen"
-FROZEN = sorted(HERE.glob("*.yaml"))
+FROZEN = sorted(HERE.glob("frozen-*.yaml"))
 
 
 @pytest.fixture
