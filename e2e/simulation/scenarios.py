@@ -194,6 +194,8 @@ def _stand_still(world: "World", value: tuple[int, float]) -> None:
     number, seconds = value
     alive = [process for process in world.processes if process.alive and not process.frozen]
     if alive:
+        # Another one, or the same afterwards, takes over what it had in flight, and may have no time left to find out.
+        world.observer.uncertain = True
         world.stop(alive[number % len(alive)], seconds)
 
 

@@ -336,7 +336,7 @@ class Executor:
                 flight.busy = True
             await self._handle(some, asking=False)
         for flight in list(self._flights.values()):
-            outcome = Outcome.AMBIGUOUS if flight.item.lost else Outcome.UNVERIFIED
+            outcome = Outcome.AMBIGUOUS if flight.item.unknown else Outcome.UNVERIFIED
             self._settle(flight, Settled(outcome, stop.value))
 
     async def _handle(self, flights: Sequence[Flight], *, asking: bool = True) -> None:

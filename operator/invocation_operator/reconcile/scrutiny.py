@@ -74,6 +74,9 @@ class Scrutiny:
             again = await self.looker.look([self._question(flights[n], plan_is_new=False) for n in doubtful])
             for n, view in zip(doubtful, again, strict=True):
                 seen[n] = view
+        for n in lost:
+            view = seen[n]
+            flights[n].item.traced |= view is not None and view.cancelled
         return seen
 
     def _told_by_plan(self, item: Item) -> bool:

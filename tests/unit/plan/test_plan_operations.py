@@ -332,6 +332,19 @@ ON_OLD = Seen(row(S.PAUSED, pinned_deployment_id="dp_old"))
         ),
         ("Pause", {}, item(S.RUNNING, Verb.PAUSE), Seen(ended()), BEFORE, Settled(Outcome.NO_OP, "EndedBeforePause")),
         ("Pause", {}, item(S.RUNNING, Verb.PAUSE), GONE, BEFORE, Settled(Outcome.NO_OP, "EndedBeforePause")),
+        # What an earlier life may have asked, and this one had no time to ask again, is not told as asked.
+        *(
+            (action, {}, item(status, lost=True), Seen(row(status)), LATE, Settled(Outcome.AMBIGUOUS, f"Still{status}"))
+            for action, status in (
+                ("Kill", S.RUNNING),
+                ("Pause", S.RUNNING),
+                ("Resume", S.PAUSED),
+                ("Purge", S.COMPLETED),
+                ("PurgeJournal", S.COMPLETED),
+            )
+        ),
+        ("Pause", {}, item(S.RUNNING, lost=True), Seen(ended()), LATE, Settled(Outcome.AMBIGUOUS, "EndedBeforePause")),
+        ("Resume", MOVING, item(lost=True), Seen(row(S.SUSPENDED)), LATE, Settled(Outcome.AMBIGUOUS, "StillSuspended")),
         # A resume has worked when it left the status it was in.
         (
             "Resume",

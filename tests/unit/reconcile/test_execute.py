@@ -360,6 +360,18 @@ async def test_run_that_is_recovered_and_stopped_at_once_looks_at_what_was_asked
     assert made.ledger.untouched == 2
 
 
+@pytest.mark.parametrize(("signals", "outcome"), [(1, Outcome.UNVERIFIED), (0, Outcome.AMBIGUOUS)])
+async def test_run_that_is_recovered_and_out_of_time_knows_that_a_cancel_in_the_journal_was_asked(
+    signals: int, outcome: Outcome
+) -> None:
+    made = scene(1, recovered=True, deadline=0.0)
+    made.ledger.intend(0, 1)
+    made.engine.signals = Signals(signals)
+    assert await made.execute() is Stop.TIMED_OUT
+    assert made.engine.calls == []
+    assert made.ledger.outcome(0) is outcome
+
+
 # What counts from the call goes on counting after a takeover.
 
 

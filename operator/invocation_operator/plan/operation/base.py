@@ -148,11 +148,18 @@ class Item:
     last: Ask | None = None
     lost: bool = False
     """The answer to the last call is missing: it may or may not have been carried out."""
+    traced: bool = False
+    """Whether a cancel was seen in its journal since: then it is known to have been asked."""
     vouched_at: float = float("-inf")
     """When the last call on it that the engine took was sent: its partition had read its log then, or later."""
     new_id: str | None = None
     done: list[Verb] = field(default_factory=list)
     """Calls that the engine accepted, in their order."""
+
+    @property
+    def unknown(self) -> bool:
+        """Whether nobody can tell if the last call was carried out."""
+        return self.lost and not (self.traced and (self.last is None or self.last.verb is Verb.CANCEL))
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +244,11 @@ def skipped(reason: str) -> Settled:
 def failed(refused: Refused, reason: str | None = None) -> Settled:
     """The engine refused for good."""
     return Settled(Outcome.FAILED, reason or _FAILED.get(refused.status, "Rejected"), error=refused.message)
+
+
+def unseen(item: Item, outcome: Outcome, reason: str) -> Settled:
+    """No effect was seen in time: ``outcome``, which says that it was asked, unless nobody can tell whether it was."""
+    return Settled(Outcome.AMBIGUOUS if item.unknown else outcome, reason)
 
 
 def ended_as(row: InvocationRow) -> str:

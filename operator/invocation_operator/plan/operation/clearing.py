@@ -22,6 +22,7 @@ from invocation_operator.plan.operation.base import (
     failed,
     skipped,
     still,
+    unseen,
 )
 from invocation_operator.plan.targets import Planned
 
@@ -70,7 +71,7 @@ class Clear:
         if self.verb is Verb.PURGE_JOURNAL and seen.row.journal_size == 0:
             return Settled(Outcome.EFFECTIVE, "JournalPurged")
         if expired(item, now, self.timing.timeout):
-            return Settled(Outcome.UNVERIFIED, still(seen.row))
+            return unseen(item, Outcome.UNVERIFIED, still(seen.row))
         return Ask(self.verb) if now - item.asked_at >= self.timing.ask_again_after else None
 
     def first_ask(self, item: Item, seen: Seen, ask: Ask) -> Ask | Settled:

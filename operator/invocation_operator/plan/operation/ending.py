@@ -27,6 +27,7 @@ from invocation_operator.plan.operation.base import (
     failed,
     skipped,
     still,
+    unseen,
 )
 from invocation_operator.plan.targets import Planned
 
@@ -125,7 +126,7 @@ class Cancel:
                 return Ask(Verb.KILL)
         if expired(item, now, timing.timeout):
             # With its signal in the journal it is known to have been asked; what it led to is not seen.
-            unknown = item.lost and not (seen.signals is not None and seen.signals.count)
+            unknown = item.unknown and not seen.cancelled
             return Settled(Outcome.AMBIGUOUS if unknown else Outcome.UNVERIFIED, still(seen.row))
         if timing.repeat_cancel and now - item.asked_at >= timing.repeat_after and _no_reaction(seen):
             return Ask(Verb.CANCEL)
@@ -172,7 +173,7 @@ class Kill:
             return Settled(Outcome.EFFECTIVE, end)
         assert seen.row is not None
         if expired(item, now, self.timing.timeout):
-            return Settled(Outcome.UNVERIFIED, still(seen.row))
+            return unseen(item, Outcome.UNVERIFIED, still(seen.row))
         return Ask(Verb.KILL) if now - item.asked_at >= self.timing.ask_again_after else None
 
     def first_ask(self, item: Item, seen: Seen, ask: Ask) -> Ask | Settled:

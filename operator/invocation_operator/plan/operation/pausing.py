@@ -27,6 +27,7 @@ from invocation_operator.plan.operation.base import (
     out_of_reach,
     skipped,
     still,
+    unseen,
 )
 from invocation_operator.plan.targets import Planned
 from invocation_operator.target.row import InvocationRow
@@ -70,11 +71,11 @@ class Pause:
     def judge(self, item: Item, seen: Seen, now: float) -> Decision:
         """Settle what is paused or ended; ask again what could be paused."""
         if seen.row is None or seen.born_again or seen.row.status is S.COMPLETED:
-            return Settled(Outcome.NO_OP, "EndedBeforePause")
+            return unseen(item, Outcome.NO_OP, "EndedBeforePause")
         if seen.row.status is S.PAUSED:
             return Settled(Outcome.EFFECTIVE, "Paused")
         if expired(item, now, self.timing.timeout):
-            return Settled(Outcome.NO_OP, still(seen.row))
+            return unseen(item, Outcome.NO_OP, still(seen.row))
         return Ask(Verb.PAUSE) if _pause_again(item, seen.row, now, self.timing) else None
 
     def first_ask(self, item: Item, seen: Seen, ask: Ask) -> Ask | Settled:
@@ -138,7 +139,7 @@ class Resume:
         if moved(item, seen):
             return Settled(Outcome.EFFECTIVE, _where(item, row))
         if expired(item, now, self.timing.timeout):
-            return Settled(Outcome.NO_OP, still(row))
+            return unseen(item, Outcome.NO_OP, still(row))
         return self._resume() if self._again(item, now) else None
 
     def first_ask(self, item: Item, seen: Seen, ask: Ask) -> Ask | Settled:
@@ -164,7 +165,7 @@ class Resume:
             if self._paused_by_us(item) and row.status is S.PAUSED:
                 error = "the pause held, the resume onto the other deployment did not"
                 return Settled(Outcome.FAILED, LEFT_PAUSED, error=error)
-            return Settled(Outcome.NO_OP, still(row))
+            return unseen(item, Outcome.NO_OP, still(row))
         if row.status in (S.PAUSED, S.SUSPENDED):
             return self._resume() if pausing or self._again(item, now) else None
         # Only where a pause is part of what was asked for: it must not come over what somebody else has set going.
