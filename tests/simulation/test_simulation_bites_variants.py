@@ -100,8 +100,12 @@ def plans_do_not_age(patch: pytest.MonkeyPatch) -> None:
 
 def anothers_end_is_written_over(patch: pytest.MonkeyPatch) -> None:
     """As it was: what was found out about an object is written whatever became of it meanwhile."""
+
+    async def never(*_: Any) -> bool:
+        return False
+
     withdrawn_is_not_seen(patch)
-    patch.setattr(ActionReconciler, "_begun_by_now", staticmethod(lambda _: False))
+    patch.setattr(ActionReconciler, "_begun_by_now", never)
 
 
 # Sets in chunks.

@@ -127,6 +127,18 @@ def test_end_of_a_run_is_not_written_over_by_another_operator_that_comes_too_lat
         assert outcome.phase == "Succeeded"
 
 
+def test_approved_run_whose_record_was_taken_back_starts_over() -> None:
+    """Its status named the record of a run that had asked nothing: it was taken for another operator's, for ever, in a
+    loop without a pause."""
+    scenario = farm.scenario_of("Cancel:2+chunks+approval").but(epilogue=False)
+    faults = [*search.singles(scenario, kinds=(CRASH_BEFORE,), begun=True)][:10]
+    for fault in faults:
+        outcome = search.play(0, scenario, fault)
+        assert outcome.problems == [], told(outcome)
+        assert outcome.boundaries < 1000
+        assert outcome.phase == "Succeeded"
+
+
 def test_wait_of_one_operator_is_not_written_over_the_end_that_another_one_saw() -> None:
     """The run was the object's own, and was told to be that of an earlier one."""
     outcome = search.play_seed(84)

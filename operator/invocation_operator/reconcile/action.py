@@ -156,10 +156,12 @@ class ActionReconciler:
         status = narrate.of_this_run(subject.status, subject.run_id)
         return await self.records.find(status.record) if status.record is not None else None
 
-    @staticmethod
-    def _begun_by_now(subject: Subject) -> bool:
-        """Whether another operator was faster: its run may have ended since, and what it ran on be gone."""
-        return parse.terminal(subject) or narrate.of_this_run(subject.status, subject.run_id).record is not None
+    async def _begun_by_now(self, subject: Subject) -> bool:
+        """Whether another operator was faster: its run may have ended since, and what it ran on be gone.
+
+        A record that status names and that is not there was taken back: its run had asked nothing and starts over.
+        """
+        return parse.terminal(subject) or await self._begun(subject) is not None
 
     def _refusal(self, subject: Subject, spec: ActionSpec) -> Refusal | None:
         labels = subject.obj["metadata"].get("labels") or {}
@@ -190,7 +192,7 @@ class ActionReconciler:
         if spec.mode is Mode.APPROVE:
             # Whether it is approved is decided on the object as it is now.
             current = await self._see(cell, subject)
-            if current is None or current.generation != subject.generation or self._begun_by_now(current):
+            if current is None or current.generation != subject.generation or await self._begun_by_now(current):
                 return Retry(0.0)
             subject, board = current, Board(self.client, cell, current.obj, current.status)
         planning = await self._planning(board, subject, spec, resolved, now)
