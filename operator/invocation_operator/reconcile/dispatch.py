@@ -55,8 +55,8 @@ class Dispatcher:
 
     @property
     def asking(self) -> bool:
-        """Whether any wait to be asked for the first time."""
-        return self._unasked.next is not None
+        """Whether others wait to be asked for the first time, or are on their way to it."""
+        return self._first_looks > 1 or self._unasked.next is not None
 
     def start(self, now: float) -> float:
         """Start on what is due, and no more than can be seen to soon.

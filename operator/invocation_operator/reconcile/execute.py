@@ -156,7 +156,7 @@ class Executor:
             if flight.fresh:
                 most -= 1
                 yield flight.item.planned.id
-        first = self.run.ledger.next_untouched(0)
+        first = self.run.ledger.next_untouched(0) if self._launching is None else self._launching
         for index in range(first, min(first + most, self.run.reach)):
             yield self.run.targets[index].id
 

@@ -60,6 +60,7 @@ PLANNED = Planned(ID, BORN, S.SUSPENDED, "Svc/h")
 BORN_AGAIN = Seen(None, born_again=True)
 GONE = Seen(None)
 SIGNALLED = Signals(1)
+REFUSED_RESUME = item(S.PAUSED, Verb.RESUME, done=[])
 
 
 # begin
@@ -356,6 +357,12 @@ ON_OLD = Seen(row(S.PAUSED, pinned_deployment_id="dp_old"))
         ),
         ("Resume", {}, item(S.PAUSED, Verb.RESUME), GONE, BEFORE, Settled(Outcome.EFFECTIVE, "Gone")),
         ("Resume", {}, item(S.PAUSED, Verb.RESUME), Seen(row(S.PAUSED)), BEFORE, None),
+        # Its only call was refused: that it moved is not our doing.
+        ("Resume", {}, REFUSED_RESUME, Seen(ended()), BEFORE, Settled(Outcome.SKIPPED, "Completed")),
+        ("Resume", {}, REFUSED_RESUME, Seen(row(S.RUNNING)), BEFORE, Settled(Outcome.ALREADY_DONE, "Running")),
+        ("Resume", {}, REFUSED_RESUME, GONE, BEFORE, Settled(Outcome.SKIPPED, "Gone")),
+        ("Resume", {}, REFUSED_RESUME, Seen(row(S.PAUSED)), BEFORE, None),
+        ("Resume", {}, REFUSED_RESUME, Seen(row(S.PAUSED)), IN_TIME, Ask(Verb.RESUME)),
         ("Resume", {}, item(S.PAUSED, Verb.RESUME), Seen(row(S.PAUSED)), IN_TIME, Ask(Verb.RESUME)),
         (
             "Resume",
@@ -746,3 +753,15 @@ def test_operation_move_that_was_resumed_before_a_crash_is_effective(seen: Seen,
     found = item(S.BACKING_OFF, lost=True, before=None)
     moving = operation("Resume", **MOVING, target={"statuses": ["BackingOff"]})
     assert moving.judge(found, seen, 1.0) == Settled(Outcome.EFFECTIVE, expected)
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({}, True),  # all are paused, and so they are told apart by their pauses
+        ({"target": {"statuses": ["Paused", "BackingOff"]}}, False),  # by what else the row says
+        (MOVING, False),  # by where it was pinned
+    ],
+)
+def test_operation_resume_begins_by_plan_where_pauses_tell_what_moved(spec: dict[str, Any], expected: bool) -> None:
+    assert operation("Resume", **spec).begins_by_plan is expected

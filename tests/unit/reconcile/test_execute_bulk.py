@@ -153,6 +153,43 @@ async def test_bulk_run_asks_in_full_batches_and_little_besides() -> None:
     assert max(kept.sizes) < 200
 
 
+async def test_bulk_run_looks_at_what_was_asked_when_all_calls_are_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("invocation_operator.reconcile.execute.PATIENCE_SECONDS", 600.0)
+    early: list[int] = []
+
+    class Slow(Engine):
+        async def rows(self, sql: str, **more: Any) -> list[Row]:
+            if not self.gone.isdisjoint(ID.findall(sql)) and len(self.batches) < 5:
+                early.append(len(self.batches))
+            return await super().rows(sql, **more)
+
+        async def post_internal(self, *segments: str, body: dict[str, Any]) -> dict[str, Any]:
+            # Long after the first look at what was in the batch before, had it not to wait.
+            await asyncio.sleep(0.05 * len(self.batches))
+            return await super().post_internal(*segments, body=body)
+
+    made, _ = executor(Slow(), 5000, in_flight=10_000, rate=100_000)
+    async with asyncio.timeout(60):
+        assert await made.execute() is None
+    assert made.run.ledger.count(Outcome.EFFECTIVE) == 5000
+    assert not early
+
+
+async def test_bulk_run_tells_at_its_first_call_of_all_that_come_next() -> None:
+    """What is asked ahead is asked once for all of them, and not again while they are being asked."""
+    upcoming: list[set[str]] = []
+
+    class Asking(Engine):
+        async def post_internal(self, *segments: str, body: dict[str, Any]) -> dict[str, Any]:
+            upcoming.append({*made.upcoming(), *body["invocation_ids"]})
+            return await super().post_internal(*segments, body=body)
+
+    made, _ = executor(Asking(), 10_000, in_flight=20_000, rate=100_000)
+    async with asyncio.timeout(60):
+        assert await made.execute() is None
+    assert len(upcoming[0]) == 10_000
+
+
 async def test_bulk_run_within_small_limits_writes_once_for_each_helping() -> None:
     engine = Engine()
     made, kept = executor(engine, 1000, in_flight=100, rate=100_000)

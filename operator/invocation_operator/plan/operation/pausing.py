@@ -100,8 +100,13 @@ class Resume:
     deployment: str | None = None
     latest: Mapping[str, str] | None = None
     begin_evidence: frozenset[Evidence] = frozenset({Evidence.PAUSES})
-    begins_by_plan: bool = False
-    """What tells that it moved is what it was like before."""
+
+    @property
+    def begins_by_plan(self) -> bool:
+        """What tells that it moved is what it was like before: of a paused one the pauses, of others more of the row
+        than a plan keeps.
+        """
+        return self.deployment is None and self.statuses == {S.PAUSED}
 
     def evidence(self, item: Item) -> frozenset[Evidence]:
         """The pauses tell one that was resumed and paused again from one that never moved."""
@@ -131,6 +136,11 @@ class Resume:
 
     def judge(self, item: Item, seen: Seen, now: float) -> Decision:
         """Settle what moved; carry a pause on to its resume."""
+        if self.deployment is None and _only_refused(item):
+            # It left its status before our call: that is not our doing.
+            decision = self.begin(item.planned, seen)
+            if isinstance(decision, Settled):
+                return decision
         if seen.row is None or seen.born_again:
             return Settled(Outcome.EFFECTIVE, "Gone")
         row = seen.row
@@ -197,6 +207,11 @@ class Resume:
         if item.done:
             return item.done[-1] is Verb.PAUSE
         return item.lost and self._perhaps_pausing(item)
+
+
+def _only_refused(item: Item) -> bool:
+    """Whether the one call on ``item`` was refused: an earlier life that may have called would have been waited for."""
+    return item.asks == 1 and not item.done and not item.lost
 
 
 def _pause_again(item: Item, row: InvocationRow, now: float, timing: Timing) -> bool:
