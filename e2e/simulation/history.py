@@ -12,7 +12,8 @@ from random import Random
 from typing import Any
 
 from e2e.simulation import wall
-from e2e.simulation.apiserver import ApiServer
+from e2e.simulation.admin import Answer
+from e2e.simulation.apiserver import Answered, ApiServer
 from e2e.simulation.engine import EPOCH, Engine, Invocation
 from e2e.simulation.loop import VirtualLoop
 from e2e.simulation.observer import Observer
@@ -162,6 +163,12 @@ class World:
     def wrote(self, process: Process, method: str, path: str) -> None:
         self.observer.wrote(process, method, path)
 
+    def served(self, process: Process, method: str, url: str, found: Answered) -> None:
+        self.observer.served(process, method, url, found)
+
+    def got(self, process: Process, method: str, url: str, answer: Answer) -> None:
+        self.observer.got(process, method, url, answer)
+
     def arrived(self, token: Any, operation: Callable[[], Any]) -> Any:
         return self.observer.arrived(token, operation)
 
@@ -272,11 +279,15 @@ class World:
         self.start()
         if scenario.elected:
             self.start()
+        self.events_left = len(scenario.events)
+        before = [event for event in scenario.events if event.at < 0]
+        for event in before:
+            self.later(scenario.first_seconds + event.at, partial(self._happen, event))
         await asyncio.sleep(scenario.first_seconds)
         self.api.create("invocationactions", NAMESPACE, self.manifest())
-        self.events_left = len(scenario.events)
         for event in scenario.events:
-            self.later(event.at, partial(self._happen, event))
+            if event not in before:
+                self.later(event.at, partial(self._happen, event))
         await asyncio.sleep(scenario.faulty_seconds if self._plan is None else 0.0)
         while self.events_left or not self._faults_done():
             if self.observer.finished() and self._plan is not None and not self.events_left:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from e2e.simulation.consent import Consent
 from e2e.simulation.engine import Invocation
+from e2e.simulation.holding import Holding
 from e2e.simulation.judgement import judge
 from e2e.simulation.leading import Leading
 from e2e.simulation.rollouts import Rollouts
@@ -108,8 +109,12 @@ class Observer:
         self._asked: Counter[tuple[str, str, int]] = Counter()
         self._limit = 0
         self._rollouts, self._consent, self._leading = Rollouts(world), Consent(world), Leading(world)
+        self._holding = Holding(world)
+        self.served, self.got = self._holding.served, self._holding.got
+        world.api.watch("retentionpolicies", self._holding.stored)
         world.api.watch("configmaps", self._consent.kept)
         world.api.watch("invocationrecords", self._record)
+        world.api.watch("invocationactions", self._holding.asked_for)
         world.api.watch("invocationactions", self._action)
         world.api.watch("restateengines", self._engine)
         self._suspended = self._switched = self._deleted = False
@@ -146,8 +151,12 @@ class Observer:
         if before is not None and same and before.record.finished and obj["status"] != before.record.obj["status"]:
             self.problem("record", f"{name} was changed after its end")
         run = self._runs[name] = Run(record, planned, ledger, index)
+        holder, earlier = record.holder, before.record.holder if before is not None and same else None
+        if holder and earlier and holder != earlier:
+            self._holding.taken_over(holder)
         if event == "ADDED":
             self._problems("approval", name, self._consent.begun(run))
+            self._problems("held", name, self._holding.begun(run))
         if not known and key in self._sets:
             self._problems("approval", name, self._consent.complete(run))
         self._problems("waves", name, self._rollouts.stored(before, run))
@@ -218,7 +227,10 @@ class Observer:
             sql = body["query"]
             named = _IDS.findall(sql) if "from sys_invocation i where i.id in" in sql else ()
             # A plan's own query is a look at what it returns.
-            return process, None if "select i.id as id" in sql and not named else named
+            plans = "select i.id as id" in sql and not named
+            if plans:
+                self._holding.plans(process)
+            return process, None if plans else named
         if path[0] == "invocations":
             op, ids = path[2], [path[1]]
         elif path[0] == "internal":
@@ -245,6 +257,7 @@ class Observer:
             self.problem("set", f"{told}: no record holds it")
             return
         self._problems("leader", told, self._leading.leaves(call))
+        self._problems("held", told, self._holding.leaves(call))
         for run in runs:
             if call.op in PLANNED_OPS:
                 self._problems("waves", told, self._rollouts.leaves(call, run))

@@ -22,7 +22,7 @@ SIGNAL_ACTIONS = ("Cancel", "RestartAsNew")
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happens `at` so many seconds after the manifest was applied."""
+    """Something that happens `at` so many seconds after the manifest was applied, or (below zero) just before."""
 
     at: float
     kind: str
@@ -151,6 +151,20 @@ def _switch(world: "World", on: bool) -> None:
     world.api.patch("restateengines", NAMESPACE, ENGINE, {"spec": {"suspend": on}})
 
 
+def _hold(world: "World", value: tuple[str, tuple[int, ...] | str]) -> None:
+    """Somebody holds some of the invocations, or whatever a handler made."""
+    name, what = value
+    ids = None if isinstance(what, str) else [_one(world, number).id for number in what]
+    target = {"handlers": [what]} if ids is None else {"ids": ids}
+    spec = {"engineRef": {"name": ENGINE}, "services": [SERVICE], "holds": [{"name": "held", "target": target}]}
+    if world.api.get("retentionpolicies", NAMESPACE, name) is None:
+        world.api.create("retentionpolicies", NAMESPACE, {"metadata": {"name": name}, "spec": spec})
+
+
+def _let_go(world: "World", name: str) -> None:
+    world.api.delete("retentionpolicies", NAMESPACE, name)
+
+
 def _engine_restarts(world: "World", value: tuple[float, float, str]) -> None:
     down, unread, shows = value
     world.observer.outage("engine", down)
@@ -256,6 +270,8 @@ HAPPENINGS: dict[str, Happen] = {
     "delete": _delete,
     "create": _create,
     "kill-switch": _switch,
+    "hold": _hold,
+    "let-go": _let_go,
     "engine-restarts": _engine_restarts,
     "api-down": _api_down,
     "watches-break": _break_watches,
@@ -372,7 +388,25 @@ def drawn(seed: int, *, most: int = 40) -> Scenario:
         fault_rate=dice.choice((0.0, 0.003, 0.01, 0.03, 0.1)),
         epilogue=dice.random() < 0.4,
     )
-    return _varied(made, Random(f"{seed}/variants"))
+    return _held(_varied(made, Random(f"{seed}/variants")), Random(f"{seed}/holds"))
+
+
+def _held(scenario: Scenario, dice: Random) -> Scenario:
+    """Now and then somebody holds some of what would be purged, before or after it is asked for."""
+    if scenario.action not in ("Purge", "PurgeJournal") or dice.random() < 0.4:
+        return scenario
+    events, size, spec = list(scenario.events), len(scenario.handlers), dict(scenario.spec)
+    if dice.random() < 0.5:
+        # Slowly, so that a hold comes in mid-run.
+        spec["limits"] = {**spec.get("limits", {}), "operationsPerSecond": 1}
+    for name in dice.choice((("legal",), ("legal",), ("legal", "audit"))):
+        # The last of them more often than others: their turn comes late.
+        some = tuple({*dice.sample(range(size), dice.randint(1, size)), size - 1})
+        at = dice.choice((dice.uniform(-0.15, 0.0), dice.uniform(0.0, 0.2), dice.uniform(0.0, size / 2)))
+        events.append(Event(at, "hold", (name, dice.choice((some, some, "fail_terminal")))))
+        if dice.random() < 0.3:
+            events.append(Event(at + dice.uniform(0.1, 20.0), "let-go", name))
+    return scenario.but(spec=spec, events=tuple(events))
 
 
 def _varied(scenario: Scenario, dice: Random) -> Scenario:

@@ -16,7 +16,7 @@ from pydantic_core import from_json, to_json
 from yarl import URL
 
 from e2e.simulation import admin
-from e2e.simulation.apiserver import ApiServer
+from e2e.simulation.apiserver import Answered, ApiServer
 from e2e.simulation.engine import Engine
 from invocation_operator.cluster.client import REQUEST_TIMEOUT_SECONDS, KubeClient
 from invocation_operator.engine import errors
@@ -95,6 +95,10 @@ class Network(Protocol):
     def sent(self, process: Any, number: int, method: str, path: list[str], body: Any) -> Any: ...
 
     def wrote(self, process: Any, method: str, path: str) -> None: ...
+
+    def served(self, process: Any, method: str, url: str, found: Answered) -> None: ...
+
+    def got(self, process: Any, method: str, url: str, answer: admin.Answer) -> None: ...
 
     def arrived(self, token: Any, operation: Callable[[], admin.Answer]) -> admin.Answer: ...
 
@@ -308,9 +312,11 @@ class SimulatedKube(KubeClient):
 
             def serve() -> admin.Answer:
                 found = network.api.request(method, url, sent, headers.get("Accept", ""))
+                network.served(self._process, method, url, found)
                 return found.status, "application/json", to_json(found.body)
 
             return serve
 
         served = await exchanged(network, self._process, "kube", f"{method} {url}", _request_timeout, leave)
+        network.got(self._process, method, url, served)
         return Response(*served)
