@@ -14,8 +14,9 @@ BIN := $(VENV)/bin
 CHART := charts/restate-invocation-operator
 COMPILE := $(BIN)/uv pip compile --quiet --no-header --no-emit-index-url --no-emit-find-links --universal --python-version 3.11
 # What is tried on the oldest Kubernetes: admission, the chart and its rights, and one file for each thing that is done.
-# (Who asked is not stamped there, on which the tests of policies rest.)
+# (Who asked is not stamped there: tests of that skip.)
 COMPAT := tests/apiserver tests/chart/test_chart_install.py tests/chart/test_chart_rights.py \
+  tests/chart/test_chart_policies.py \
   $(addprefix tests/operator/test_action_,cancel.py kill.py pause.py purge.py restart.py resume.py) \
   tests/operator/test_retention_holds.py tests/operator/test_high_availability.py
 export PATH := $(CURDIR)/$(BIN):$(PATH)

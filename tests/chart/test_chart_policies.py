@@ -46,6 +46,14 @@ def policed(helm: Helm, helm_binary: Any, tmp_path_factory: pytest.TempPathFacto
         yield made
 
 
+@pytest.fixture
+def stamping(policed: Policed) -> Policed:
+    """The same, for what only a cluster shows that writes down who asked."""
+    if not policed.stamps:
+        pytest.skip("this Kubernetes serves no MutatingAdmissionPolicy v1")
+    return policed
+
+
 @pytest.fixture(autouse=True)
 def clean(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
@@ -170,7 +178,9 @@ CHANGES = [
 def test_change_asks_for_verbs_when_it_can_do_more(
     policed: Policed, before: Object, patch: Object, allowed: bool
 ) -> None:
-    policed.create("alice", policed.manifest({**CANCEL, **before}))
+    approval = "approvedPlan" in patch.get("spec", {})
+    create = policed.create_signed if approval else policed.create
+    create("alice", policed.manifest({**CANCEL, **before}))
     policed.end()
     reply = policed.patch("writer", patch)
     assert reply.status == (200 if allowed else 403), reply.json()
@@ -186,39 +196,39 @@ FORGED = {REQUESTED_BY: "the-boss", APPROVED_BY: "the-boss", "example.com/kept":
 
 
 @pytest.mark.parametrize("kind", ["InvocationAction", "RetentionPolicy"])
-def test_requester_is_who_created_it_whatever_the_client_says(policed: Policed, kind: str) -> None:
+def test_requester_is_who_created_it_whatever_the_client_says(stamping: Policed, kind: str) -> None:
     spec = CANCEL if kind == "InvocationAction" else {**SERVICES, "retention": {"journal": "1d"}}
     for annotations in ({}, FORGED, {REQUESTED_BY: ""}):
-        created = policed.offer("alice", policed.manifest(spec, kind, annotations=annotations)).expect(201).json()
+        created = stamping.offer("alice", stamping.manifest(spec, kind, annotations=annotations)).expect(201).json()
         assert annotation(created) == "alice"
-    generated = policed.manifest(spec, kind, generateName="probe-", annotations=FORGED)
+    generated = stamping.manifest(spec, kind, generateName="probe-", annotations=FORGED)
     del generated["metadata"]["name"]
-    stored = policed.offer("alice", generated).expect(201).json()
+    stored = stamping.offer("alice", generated).expect(201).json()
     assert annotation(stored) == "alice"
     assert annotation(stored, "example.com/kept") == "yes"
 
 
-def test_requester_is_nobodys_to_change(policed: Policed) -> None:
-    created = policed.create("alice", policed.manifest(CANCEL))
-    before = policed.get()["metadata"]["annotations"]
+def test_requester_is_nobodys_to_change(stamping: Policed) -> None:
+    created = stamping.create("alice", stamping.manifest(CANCEL))
+    before = stamping.get()["metadata"]["annotations"]
     for user in ("bob", "writer", "the-admin", "alice"):
-        told = refusal(policed.patch(user, {"metadata": {"annotations": {REQUESTED_BY: "the-boss"}}}))
+        told = refusal(stamping.patch(user, {"metadata": {"annotations": {REQUESTED_BY: "the-boss"}}}))
         assert f"{REQUESTED_BY} tells who asked for it, which is alice" in told
         # Taken away, it is put back: a client that replaces the object does not know it.
         for taken in ({REQUESTED_BY: None}, {REQUESTED_BY: ""}, None):
-            changed = policed.patch(user, {"metadata": {"annotations": taken}}).expect(200).json()
+            changed = stamping.patch(user, {"metadata": {"annotations": taken}}).expect(200).json()
             assert annotation(changed) == "alice"
     replaced = {**created, "metadata": {k: v for k, v in created["metadata"].items() if k != "annotations"}}
-    replaced["metadata"]["resourceVersion"] = policed.get()["metadata"]["resourceVersion"]
-    assert annotation(policed.put("bob", replaced).expect(200).json()) == "alice"
+    replaced["metadata"]["resourceVersion"] = stamping.get()["metadata"]["resourceVersion"]
+    assert annotation(stamping.put("bob", replaced).expect(200).json()) == "alice"
     replaced["metadata"]["annotations"] = {REQUESTED_BY: "bob"}
-    replaced["metadata"]["resourceVersion"] = policed.get()["metadata"]["resourceVersion"]
-    refusal(policed.put("bob", replaced))
+    replaced["metadata"]["resourceVersion"] = stamping.get()["metadata"]["resourceVersion"]
+    refusal(stamping.put("bob", replaced))
     # By the status nothing but the status is changed.
-    body = policed.get()
+    body = stamping.get()
     body["metadata"]["annotations"] = {REQUESTED_BY: "bob"}
-    policed.put("bob", body, sub="status").expect(200)
-    assert policed.get()["metadata"]["annotations"] == before
+    stamping.put("bob", body, sub="status").expect(200)
+    assert stamping.get()["metadata"]["annotations"] == before
 
 
 @pytest.mark.parametrize(
@@ -233,26 +243,26 @@ def test_requester_is_nobodys_to_change(policed: Policed) -> None:
         pytest.param({"mode": "Approve"}, {"approvedPlan": HASH}, "alice", id="who approves does not"),
     ],
 )
-def test_requester_of_a_change(policed: Policed, before: Object, patch: Object, requester: str) -> None:
-    policed.create("alice", policed.manifest({**CANCEL, **before}))
-    policed.end()
+def test_requester_of_a_change(stamping: Policed, before: Object, patch: Object, requester: str) -> None:
+    stamping.create("alice", stamping.manifest({**CANCEL, **before}))
+    stamping.end()
     forged = {"metadata": {"annotations": {REQUESTED_BY: "the-boss"}}} if requester == "bob" else {}
-    changed = policed.patch("bob", {"spec": patch, **forged}).expect(200).json()
+    changed = stamping.patch("bob", {"spec": patch, **forged}).expect(200).json()
     assert annotation(changed) == requester
 
 
-def test_requester_of_a_retention_policy_is_who_changed_it_last(policed: Policed) -> None:
+def test_requester_of_a_retention_policy_is_who_changed_it_last(stamping: Policed) -> None:
     spec = {**SERVICES, "retention": {"journal": "1d"}}
-    policed.create("alice", policed.manifest(spec, "RetentionPolicy"))
+    stamping.create("alice", stamping.manifest(spec, "RetentionPolicy"))
     try:
         kind = "RetentionPolicy"
-        change = policed.patch("bob", {"spec": {"suspend": True}}, kind=kind)
+        change = stamping.patch("bob", {"spec": {"suspend": True}}, kind=kind)
         assert annotation(change.expect(200).json()) == "alice"
-        assert "setretention" in refusal(policed.patch("writer", {"spec": {"suspend": False}}, kind=kind))
-        change = policed.patch("bob", {"spec": {"retention": {"journal": "2d"}}}, kind=kind)
+        assert "setretention" in refusal(stamping.patch("writer", {"spec": {"suspend": False}}, kind=kind))
+        change = stamping.patch("bob", {"spec": {"retention": {"journal": "2d"}}}, kind=kind)
         assert annotation(change.expect(200).json()) == "bob"
     finally:
-        policed.delete(kind="RetentionPolicy")
+        stamping.delete(kind="RetentionPolicy")
 
 
 def test_requester_of_a_sweep_that_is_asked_for_now_has_its_verb(policed: Policed) -> None:
@@ -264,11 +274,13 @@ def test_requester_of_a_sweep_that_is_asked_for_now_has_its_verb(policed: Police
         assert "spec.sweeps with action: Purge needs" in told
         for user in ("lacks-purgejournal", "lacks-setretention"):
             now["metadata"]["annotations"]["ops.restate.dev/requestedAt"] = user
-            assert annotation(policed.patch(user, now, kind=kind).expect(200).json()) == user
+            changed = policed.patch(user, now, kind=kind).expect(200).json()
+            assert annotation(changed) == (user if policed.stamps else None)
         # The same value again, and none at all, ask for nothing.
         policed.patch("writer", now, kind=kind).expect(200)
         now["metadata"]["annotations"]["ops.restate.dev/requestedAt"] = ""
-        assert annotation(policed.patch("writer", now, kind=kind).expect(200).json()) == "lacks-setretention"
+        changed = policed.patch("writer", now, kind=kind).expect(200).json()
+        assert annotation(changed) == ("lacks-setretention" if policed.stamps else None)
     finally:
         policed.delete(kind=kind)
 
@@ -293,53 +305,62 @@ def test_status_is_the_operators(policed: Policed) -> None:
 # Approvals.
 
 
-def test_approval_is_by_another_user_who_has_the_verb(policed: Policed) -> None:
-    policed.create("alice", policed.manifest(APPROVE))
+def test_approval_is_by_another_user_who_has_the_verb(stamping: Policed) -> None:
+    stamping.create("alice", stamping.manifest(APPROVE))
     approval = {"spec": {"approvedPlan": HASH}}
-    assert "alice asked for this, and a plan is approved by another user" in refusal(policed.patch("alice", approval))
-    told = refusal(policed.patch("lacks-approve", approval))
+    assert "alice asked for this, and a plan is approved by another user" in refusal(stamping.patch("alice", approval))
+    told = refusal(stamping.patch("lacks-approve", approval))
     assert "lacks-approve lacks the verb approve" in told
     assert "spec.approvedPlan needs" in told
     # Who may approve need not be able to ask for it.
     forged = approval | {"metadata": {"annotations": {APPROVED_BY: "the-boss"}}}
-    changed = policed.patch("lacks-cancel", forged).expect(200).json()
+    changed = stamping.patch("lacks-cancel", forged).expect(200).json()
     assert (annotation(changed), annotation(changed, APPROVED_BY)) == ("alice", "lacks-cancel")
-    told = refusal(policed.patch("bob", {"metadata": {"annotations": {APPROVED_BY: "bob"}}}))
+    told = refusal(stamping.patch("bob", {"metadata": {"annotations": {APPROVED_BY: "bob"}}}))
     assert f"{APPROVED_BY} tells who approved the plan, which is lacks-cancel" in told
-    kept = policed.patch("bob", {"metadata": {"annotations": {APPROVED_BY: None}}}).expect(200).json()
+    kept = stamping.patch("bob", {"metadata": {"annotations": {APPROVED_BY: None}}}).expect(200).json()
     assert annotation(kept, APPROVED_BY) == "lacks-cancel"
-    other = policed.patch("bob", {"spec": {"approvedPlan": HASH.replace("a" * 48, "b" * 48)}}).expect(200).json()
+    other = stamping.patch("bob", {"spec": {"approvedPlan": HASH.replace("a" * 48, "b" * 48)}}).expect(200).json()
     assert annotation(other, APPROVED_BY) == "bob"
     # Taken back by anybody, together with the name.
-    withdrawn = policed.patch("writer", {"spec": {"approvedPlan": None}}).expect(200).json()
+    withdrawn = stamping.patch("writer", {"spec": {"approvedPlan": None}}).expect(200).json()
     assert annotation(withdrawn, APPROVED_BY) is None
-    assert annotation(policed.get()) == "alice"
+    assert annotation(stamping.get()) == "alice"
 
 
-@pytest.mark.parametrize(
-    ("author", "spec", "detour"),
-    [
-        pytest.param("alice", APPROVE, {"runId": "again", "approvedPlan": HASH}, id="with a run of one's own"),
-        pytest.param("bob", {**CANCEL, "mode": "DryRun"}, {"mode": "Approve"}, id="of another one's preview"),
-        pytest.param("bob", {**CANCEL, "mode": "Execute"}, {"mode": "Approve"}, id="of another one's run"),
-    ],
-)
+DETOURS = [
+    pytest.param("alice", APPROVE, {"runId": "again", "approvedPlan": HASH}, id="with a run of one's own"),
+    pytest.param("bob", {**CANCEL, "mode": "DryRun"}, {"mode": "Approve"}, id="of another one's preview"),
+    pytest.param("bob", {**CANCEL, "mode": "Execute"}, {"mode": "Approve"}, id="of another one's run"),
+]
+
+
+@pytest.mark.parametrize(("author", "spec", "detour"), DETOURS)
 def test_approval_of_ones_own_by_a_detour_is_refused(
-    policed: Policed, author: str, spec: Object, detour: Object
+    stamping: Policed, author: str, spec: Object, detour: Object
 ) -> None:
-    policed.create(author, policed.manifest(spec))
-    policed.end()
-    both = policed.patch("alice", {"spec": {**detour, "approvedPlan": HASH}})
+    stamping.create(author, stamping.manifest(spec))
+    stamping.end()
+    both = stamping.patch("alice", {"spec": {**detour, "approvedPlan": HASH}})
     assert "alice asked for this" in refusal(both)
-    stepwise = policed.patch("alice", {"spec": {k: v for k, v in detour.items() if k != "approvedPlan"}})
+    stepwise = stamping.patch("alice", {"spec": {k: v for k, v in detour.items() if k != "approvedPlan"}})
     assert annotation(stepwise.expect(200).json()) == "alice"
-    assert "alice asked for this" in refusal(policed.patch("alice", {"spec": {"approvedPlan": HASH}}))
+    assert "alice asked for this" in refusal(stamping.patch("alice", {"spec": {"approvedPlan": HASH}}))
 
 
-def test_detours_by_other_clients_and_ways(policed: Policed, tmp_path: Any) -> None:
-    """Server-side apply, client-side apply, replace, annotate, impersonation, dry runs, deletion and creation."""
-    cluster = policed.cluster
-    manifest = policed.manifest(APPROVE, annotations={REQUESTED_BY: "the-boss"})
+def test_verbs_hold_for_every_client(policed: Policed, tmp_path: Any) -> None:
+    """Server-side apply, client-side apply, dry runs."""
+    file = tmp_path / "action.json"
+    file.write_text(json.dumps(policed.manifest(action("Kill"))))
+    for ways in (("apply", "--server-side"), ("apply",), ("create",), ("create", "--dry-run=server")):
+        done = policed.cluster.kubectl("--as", "lacks-kill", "-n", SHOP, *ways, "-f", str(file), check=False)
+        assert "lacks the verb kill" in done.stderr, ways
+
+
+def test_detours_by_other_clients_and_ways(stamping: Policed, tmp_path: Any) -> None:
+    """Server-side apply, client-side apply, replace, annotate, impersonation, deletion and creation."""
+    cluster = stamping.cluster
+    manifest = stamping.manifest(APPROVE, annotations={REQUESTED_BY: "the-boss"})
     file = tmp_path / "action.json"
 
     def kubectl(user: str, *args: str, obj: Object = manifest) -> str:
@@ -347,26 +368,23 @@ def test_detours_by_other_clients_and_ways(policed: Policed, tmp_path: Any) -> N
         done = cluster.kubectl("--as", user, "-n", SHOP, *args, check=False)
         return done.stderr.strip()
 
-    kill = policed.manifest(action("Kill"))
-    for ways in (("apply", "--server-side"), ("apply",), ("create",), ("create", "--dry-run=server")):
-        assert "lacks the verb kill" in kubectl("lacks-kill", *ways, "-f", str(file), obj=kill), ways
     assert kubectl("alice", "apply", "--server-side", "-f", str(file)) == ""
-    assert annotation(policed.get()) == "alice"
+    assert annotation(stamping.get()) == "alice"
     # Applied again it claims what it could not write; without the claim it is left as it was.
     assert "which is alice" in kubectl("alice", "apply", "--server-side", "--force-conflicts", "-f", str(file))
-    assert kubectl("alice", "apply", "--server-side", "-f", str(file), obj=policed.manifest(APPROVE)) == ""
-    assert kubectl("bob", "replace", "-f", str(file), obj=policed.manifest(APPROVE)) == ""
-    assert annotation(policed.get()) == "alice"
+    assert kubectl("alice", "apply", "--server-side", "-f", str(file), obj=stamping.manifest(APPROVE)) == ""
+    assert kubectl("bob", "replace", "-f", str(file), obj=stamping.manifest(APPROVE)) == ""
+    assert annotation(stamping.get()) == "alice"
     assert "which is alice" in kubectl("bob", "annotate", "--overwrite", "iact/probe", f"{REQUESTED_BY}=bob")
     approved = {**APPROVE, "approvedPlan": HASH}
     for ways in (("apply", "--server-side", "--force-conflicts"), ("apply",), ("replace",)):
-        told = kubectl("alice", *ways, "-f", str(file), obj=policed.manifest(approved))
+        told = kubectl("alice", *ways, "-f", str(file), obj=stamping.manifest(approved))
         assert "alice asked for this" in told, ways
     # Deleted and created anew it is the new author's, and an approval at creation is none.
-    policed.delete()
-    assert "not accepted at creation" in kubectl("bob", "create", "-f", str(file), obj=policed.manifest(approved))
+    stamping.delete()
+    assert "not accepted at creation" in kubectl("bob", "create", "-f", str(file), obj=stamping.manifest(approved))
     assert kubectl("bob", "create", "-f", str(file)) == ""
-    assert annotation(policed.get()) == "bob"
+    assert annotation(stamping.get()) == "bob"
 
 
 # Roles.
@@ -384,7 +402,7 @@ def test_roles_allow_what_they_say(policed: Policed) -> None:
     assert able["the-viewer"] == set()
     assert able["the-responder"] == {"Cancel", "Pause", "Resume", "RestartAsNew"}
     assert len(able["the-admin"]) == 7
-    policed.create("the-responder", policed.manifest(APPROVE))
+    policed.create_signed("the-responder", policed.manifest(APPROVE))
     for user in ROLES:
         policed.cluster.request("GET", policed.path(), user=user).expect(200)
     policed.cluster.request("GET", policed.path(), user="stranger").expect(403)
@@ -447,6 +465,25 @@ def test_policies_of_a_cluster_that_cannot_stamp(policed: Policed) -> None:
     assert "which is bob" in refusal(policed.patch("bob", approval | named))
     named = {"metadata": {"annotations": {APPROVED_BY: "bob"}}}
     assert annotation(policed.patch("bob", approval | named).expect(200).json(), APPROVED_BY) == "bob"
+    for detour in DETOURS:
+        refuses_a_detour_unstamped(policed, *detour.values)
+
+
+def refuses_a_detour_unstamped(policed: Policed, author: Any, spec: Any, detour: Any) -> None:
+    """Whatever `alice` writes about herself, she does not come to approve what she asks for."""
+    policed.delete()
+    policed.create(author, policed.manifest(spec, annotations={REQUESTED_BY: author}))
+    policed.end()
+    for claimed, told in (
+        ("bob", f"{REQUESTED_BY} tells who asked for it, which is alice: write that, or leave it out"),
+        ("alice", "alice asked for this"),
+        (None, "not known who asked for this"),
+    ):
+        both = {"metadata": {"annotations": {REQUESTED_BY: claimed}}, "spec": {**detour, "approvedPlan": HASH}}
+        assert told in refusal(policed.patch("alice", both))
+    mine = {"metadata": {"annotations": {REQUESTED_BY: "alice"}}}
+    policed.patch("alice", mine | {"spec": {k: v for k, v in detour.items() if k != "approvedPlan"}}).expect(200)
+    assert "alice asked for this" in refusal(policed.patch("alice", {"spec": {"approvedPlan": HASH}}))
 
 
 def test_verbs_of_the_role_for_everything_are_all_there_are(helm: Helm) -> None:
