@@ -26,8 +26,26 @@ type argo struct {
 	config    *rest.Config
 	namespace string
 	cache     cache.ClusterCache
-	kubectl   *kube.KubectlCmd
+	kubectl   *attentive
 	scripts   luaHealth
+}
+
+// What kubectl learns of the cluster's kinds is kept from one step to the next: no kind changes while a judge sits, and
+// each step would read and parse the schema of all of them again.
+type attentive struct {
+	*kube.KubectlCmd
+	operations kube.ResourceOperations
+}
+
+func (k *attentive) ManageResources(config *rest.Config) (kube.ResourceOperations, func(), error) {
+	if k.operations == nil {
+		operations, _, err := k.KubectlCmd.ManageResources(config)
+		if err != nil {
+			return nil, nil, err
+		}
+		k.operations = operations
+	}
+	return k.operations, func() {}, nil
 }
 
 type tracked struct{ id string }
@@ -44,7 +62,7 @@ func newArgo(config *rest.Config, namespace string, scripts luaHealth) (*argo, e
 	if err := live.EnsureSynced(); err != nil {
 		return nil, err
 	}
-	return &argo{config, namespace, live, &kube.KubectlCmd{Log: logr.Discard(), Tracer: tracing.NopTracer{}}, scripts}, nil
+	return &argo{config, namespace, live, &attentive{KubectlCmd: &kube.KubectlCmd{Log: logr.Discard(), Tracer: tracing.NopTracer{}}}, scripts}, nil
 }
 
 // What the application is to be: Argo CD marks each object as its own.
