@@ -178,6 +178,12 @@ def results(obj: Object) -> dict[str, tuple[str, str | None]]:
     return {r["id"]: (r["outcome"], r.get("reason")) for r in obj["status"].get("results", ())}
 
 
+def without_status(frozen: Object) -> Object:
+    """What is created of an object: status comes after."""
+    kept = {key: frozen["metadata"][key] for key in ("name", "namespace", "labels") if key in frozen["metadata"]}
+    return {**{key: value for key, value in frozen.items() if key != "status"}, "metadata": kept}
+
+
 @pytest.fixture(scope="session")
 def operator(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The session's operator, on all namespaces; its log."""

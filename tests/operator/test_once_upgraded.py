@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from e2e.rig import ControlPlane, Engine
-from tests.operator.conftest import OPERATOR_NAMESPACE, ROOT, Object, Stage
+from tests.operator.conftest import OPERATOR_NAMESPACE, ROOT, Stage, without_status
 
 HERE = Path(__file__).parent / "frozen"
 FROZEN = sorted(HERE.glob("frozen-*.yaml"))
@@ -55,9 +55,3 @@ def test_once_objects_of_an_earlier_version_are_read_and_nothing_runs_again(past
     assert past.ended(name)["status"]["phase"] == action["status"]["phase"] == "Succeeded"
     assert past.status_of(alive) == "suspended"
     assert [one["spec"] for one in past.records(name)] == [record["spec"]]
-
-
-def without_status(frozen: Object) -> Object:
-    """What is created of an object: status comes after."""
-    kept = {key: frozen["metadata"][key] for key in ("name", "namespace", "labels") if key in frozen["metadata"]}
-    return {**{key: value for key, value in frozen.items() if key != "status"}, "metadata": kept}
