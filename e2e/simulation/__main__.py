@@ -16,8 +16,9 @@ from collections import Counter
 from collections.abc import Iterator
 
 from e2e.simulation import farm, search
+from e2e.simulation.drawing import drawn
 from e2e.simulation.history import Outcome
-from e2e.simulation.scenarios import POPULATIONS, drawn
+from e2e.simulation.scenarios import POPULATIONS
 from e2e.simulation.wires import Fault
 
 CHUNK = 50
@@ -34,7 +35,7 @@ def main() -> int:
     what.add_argument(
         "--replay",
         metavar="SEED|ACTION:SIZE[+VARIANT...]",
-        help="one history, told in full; ACTION:SIZE+waves+approval+chunks+election for such ones",
+        help="one history, told in full; ACTION:SIZE+waves+approval+chunks+election+sweep+tick for such ones",
     )
     parser.add_argument("--faults", default="", help="N=KIND[:SECONDS],... for a replay of ACTION:SIZE")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
@@ -72,6 +73,8 @@ ALSO = (
     "Cancel:2+election",
     "RestartAsNew:2+election+waves",
     "RestartAsNew:2+waves+approval+chunks",
+    "Purge:2+sweep",
+    "PurgeJournal:2+tick+chunks+election",
 )
 """What is searched beside each action on one and two invocations."""
 PARTS = 8

@@ -4,7 +4,8 @@ import gc
 import time
 
 from e2e.simulation import search
-from e2e.simulation.scenarios import VARIANTS, Scenario, drawn, smallest
+from e2e.simulation.drawing import drawn
+from e2e.simulation.scenarios import VARIANTS, Scenario, smallest
 
 Work = tuple[str, int, int]
 """What to search: `seeds` from one to another, or what `scenario_of` reads (or `pairs` of it), of so many parts one."""

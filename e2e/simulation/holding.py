@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
+from e2e.simulation import sweeping
 from invocation_operator.api.v1alpha1.action import ActionType
 
 if TYPE_CHECKING:
@@ -99,6 +100,8 @@ class Holding:
         if run.record.spec.action not in CLEARING or planner is None:
             return
         asked, read = self._asked_for.get(run.record.spec.source.uid, 0.0), self._planned.get(planner, frozenset())
+        if self._world.scenario.sweep == sweeping.TICK:
+            asked = max(asked, sweeping.TICK_SECONDS)
         for kept in self._kept.values():
             if kept.since < asked or kept.uid in read:
                 for one in run.planned:

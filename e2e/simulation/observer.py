@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from e2e.simulation import sweeping
 from e2e.simulation.consent import Consent
 from e2e.simulation.engine import Invocation
 from e2e.simulation.holding import Holding
@@ -19,7 +20,7 @@ from e2e.simulation.leading import Leading
 from e2e.simulation.rollouts import Rollouts
 from e2e.simulation.scenarios import NAME, NAMESPACE
 from invocation_operator.api.v1alpha1.action import Outcome
-from invocation_operator.cluster.records import TERMINAL, Record
+from invocation_operator.cluster.records import Record
 from invocation_operator.plan.ledger import Ledger
 from invocation_operator.plan.targets import Planned, decode
 from invocation_operator.values.ids import NOBODY
@@ -114,8 +115,8 @@ class Observer:
         world.api.watch("retentionpolicies", self._holding.stored)
         world.api.watch("configmaps", self._consent.kept)
         world.api.watch("invocationrecords", self._record)
-        world.api.watch("invocationactions", self._holding.asked_for)
-        world.api.watch("invocationactions", self._action)
+        world.api.watch(world.scenario.plural, self._holding.asked_for)
+        world.api.watch(world.scenario.plural, self._action)
         world.api.watch("restateengines", self._engine)
         self._suspended = self._switched = self._deleted = False
 
@@ -157,6 +158,7 @@ class Observer:
         if event == "ADDED":
             self._problems("approval", name, self._consent.begun(run))
             self._problems("held", name, self._holding.begun(run))
+            self._problems("once", name, sweeping.repeated(run, self._runs))
         if not known and key in self._sets:
             self._problems("approval", name, self._consent.complete(run))
         self._problems("waves", name, self._rollouts.stored(before, run))
@@ -180,7 +182,7 @@ class Observer:
             self._problems("approval", NAME, self._consent.told(obj))
         self._deleted = event == "DELETED" or "deletionTimestamp" in obj["metadata"]
         self._suspended = bool(obj["spec"].get("suspend"))
-        limit = (obj["spec"].get("limits") or {}).get("maxInFlight")
+        limit = ((obj["spec"].get("sweeps") or [obj["spec"]])[0].get("limits") or {}).get("maxInFlight")
         self._limit = max(self._limit, limit or 500)
         self._stops()
 
@@ -227,7 +229,7 @@ class Observer:
             sql = body["query"]
             named = _IDS.findall(sql) if "from sys_invocation i where i.id in" in sql else ()
             # A plan's own query is a look at what it returns.
-            plans = "select i.id as id" in sql and not named
+            plans = "select i.id as id" in sql and "raw_length" not in sql and not named
             if plans:
                 self._holding.plans(process)
             return process, None if plans else named
@@ -354,19 +356,15 @@ class Observer:
 
     def phase(self) -> str | None:
         """What the object says."""
-        obj = self.world.api.get("invocationactions", NAMESPACE, NAME)
-        return None if obj is None else obj.get("status", {}).get("phase")
+        obj = self.world.api.get(self.world.scenario.plural, NAMESPACE, NAME)
+        return self.world.scenario.phase(obj)
 
     def finished(self) -> bool:
         """Whether everything has come to its end: the object tells it, and so does every record."""
         if any(not record.finished for record in self.records()):
             return False
-        obj = self.world.api.get("invocationactions", NAMESPACE, NAME)
-        if obj is None:
-            return True
-        status = obj.get("status", {})
-        ended = status.get("phase") in TERMINAL
-        return bool(ended and status.get("observedGeneration") == obj["metadata"]["generation"])
+        obj = self.world.api.get(self.world.scenario.plural, NAMESPACE, NAME)
+        return obj is None or self.world.scenario.ended(obj)
 
     def final(self) -> None:
         """Compare what was told with what is."""
@@ -382,7 +380,10 @@ class Observer:
             self.problem(kind, text)
 
     def _status(self) -> None:
-        obj = self.world.api.get("invocationactions", NAMESPACE, NAME)
+        obj = self.world.api.get(self.world.scenario.plural, NAMESPACE, NAME)
+        if obj is not None and self.world.scenario.sweep is not None:
+            self._problems("status", NAME, sweeping.wrong(obj, self._runs))
+            return
         status: dict[str, Any] = (obj or {}).get("status", {})
         run = self._runs.get(status.get("record") or "")
         if obj is None or run is None:

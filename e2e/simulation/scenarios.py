@@ -1,12 +1,13 @@
 """What is played: a population of invocations, a manifest, and what people and machines do meanwhile."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from random import Random
 from typing import TYPE_CHECKING, Any
 
-from e2e.simulation.engine import SCRIPTS, Engine, Invocation, Script
+from e2e.simulation import sweeping
+from e2e.simulation.engine import Engine, Invocation
 from invocation_operator.cluster.chunks import SetSizes
+from invocation_operator.cluster.records import TERMINAL
 
 if TYPE_CHECKING:
     from e2e.simulation.history import World
@@ -58,6 +59,13 @@ class Scenario:
     """How planned sets are kept; small ones let few invocations fill chunks."""
     elected: bool = False
     """Whether two operators elect one that works."""
+    sweep: str | None = None
+    """Whether it is a policy's sweep that runs, and no action: `sweeping.ASKED` or `sweeping.TICK`."""
+
+    @property
+    def plural(self) -> str:
+        """The kind of what is applied."""
+        return "invocationactions" if self.sweep is None else sweeping.PLURAL
 
     @property
     def approved(self) -> bool:
@@ -70,6 +78,9 @@ class Scenario:
 
     def manifest(self, ids: Sequence[str]) -> dict[str, Any]:
         """The InvocationAction; `ids` are those of the population."""
+        if self.sweep is not None:
+            spec = {**self.spec, "engineRef": {"name": ENGINE}, "services": [SERVICE]}
+            return sweeping.manifest(self.action, self.sweep, {"name": NAME, "namespace": NAMESPACE}, spec)
         target: dict[str, Any] = {"ids": list(ids)} if self.by_ids else {"services": [SERVICE]}
         target |= self.spec.get("target", {})
         spec = {"engineRef": {"name": ENGINE}, "action": self.action, **self.spec, "target": target}
@@ -82,7 +93,18 @@ class Scenario:
 
     def verification_seconds(self) -> float:
         """How long an effect is waited for."""
-        return seconds_of(self.spec["verification"]["timeout"])
+        return seconds_of(self.spec.get("verification", {}).get("timeout", "5m"))
+
+    def ended(self, obj: Mapping[str, Any]) -> bool:
+        """Whether what was applied tells that its run has ended, at its newest."""
+        status = obj.get("status") or {}
+        if self.sweep is not None:
+            return sweeping.ended(obj, self.sweep)
+        return status.get("phase") in TERMINAL and status.get("observedGeneration") == obj["metadata"]["generation"]
+
+    def phase(self, obj: Mapping[str, Any] | None) -> str | None:
+        """How it says that its run has ended, or how far it is."""
+        return sweeping.phase(obj) if self.sweep is not None else ((obj or {}).get("status") or {}).get("phase")
 
     def longest_seconds(self) -> float:
         """How long the run may take when no effect is ever seen."""
@@ -133,18 +155,18 @@ def _more(world: "World", count: int) -> None:
 
 
 def _patch(world: "World", spec: dict[str, Any]) -> None:
-    if world.api.get("invocationactions", NAMESPACE, NAME) is not None:
-        world.api.patch("invocationactions", NAMESPACE, NAME, {"spec": spec})
+    if world.api.get(world.scenario.plural, NAMESPACE, NAME) is not None:
+        world.api.patch(world.scenario.plural, NAMESPACE, NAME, {"spec": spec})
 
 
 def _delete(world: "World", _: Any) -> None:
-    world.api.delete("invocationactions", NAMESPACE, NAME)
+    world.api.delete(world.scenario.plural, NAMESPACE, NAME)
     world.later(1.0, world.api.collect_garbage)
 
 
 def _create(world: "World", _: Any) -> None:
-    if world.api.get("invocationactions", NAMESPACE, NAME) is None:
-        world.api.create("invocationactions", NAMESPACE, world.manifest())
+    if world.api.get(world.scenario.plural, NAMESPACE, NAME) is None:
+        world.api.create(world.scenario.plural, NAMESPACE, world.manifest())
 
 
 def _switch(world: "World", on: bool) -> None:
@@ -232,7 +254,7 @@ def _isolate(world: "World", value: tuple[int, float]) -> None:
 
 def _shown(world: "World") -> str | None:
     """The hash of the plan that waits for its approval."""
-    obj = world.api.get("invocationactions", NAMESPACE, NAME)
+    obj = world.api.get(world.scenario.plural, NAMESPACE, NAME)
     status = (obj or {}).get("status") or {}
     waits = status.get("phase") == "AwaitingApproval"
     return str(status["plan"]["hash"]) if waits and (status.get("plan") or {}).get("hash") else None
@@ -248,7 +270,7 @@ def _approve(world: "World", delay: float) -> None:
 def _approve_from_now_on(world: "World", _: Any) -> None:
     """Whatever is shown is approved soon after."""
     digest = _shown(world)
-    obj = world.api.get("invocationactions", NAMESPACE, NAME)
+    obj = world.api.get(world.scenario.plural, NAMESPACE, NAME)
     if digest is not None and obj is not None and obj["spec"].get("approvedPlan") != digest:
         _patch(world, {"approvedPlan": digest})
     world.later(0.7, lambda: _approve_from_now_on(world, None))
@@ -259,7 +281,6 @@ def _revoke(world: "World", approved: str | None) -> None:
     _patch(world, {"approvedPlan": approved})
 
 
-WAVES: tuple[list[int | str], ...] = ([1], [1, "50%"], ["10%", "50%"], [2, 4], ["1%"])
 SOMETHING_ELSE = "sha256:" + "0" * 48
 
 HAPPENINGS: dict[str, Happen] = {
@@ -340,170 +361,26 @@ def with_election(scenario: Scenario) -> Scenario:
     return scenario.but(elected=True, lease_seconds=4.0)
 
 
+def as_sweep(scenario: Scenario) -> Scenario:
+    """A policy's sweep purges, because its annotation asks for it."""
+    return scenario.but(sweep=sweeping.ASKED, spec={})
+
+
+def at_tick(scenario: Scenario) -> Scenario:
+    """A policy's sweep purges, because its time has come."""
+    return scenario.but(sweep=sweeping.TICK, spec={})
+
+
 VARIANTS: dict[str, Callable[[Scenario], Scenario]] = {
     "waves": in_waves,
     "approval": with_approval,
     "chunks": in_chunks,
     "election": with_election,
+    "sweep": as_sweep,
+    "tick": at_tick,
 }
-
-
-def drawn(seed: int, *, most: int = 40) -> Scenario:
-    """A scenario drawn from a seed."""
-    dice = Random(f"{seed}/scenario")
-    action = dice.choice(("Cancel", "Cancel", "RestartAsNew", "RestartAsNew", *POPULATIONS))
-    size = dice.choice((1, 2, 3, 5, 8, dice.randint(1, most)))
-    handlers = tuple(dice.choice(POPULATIONS[action]) for _ in range(size))
-    spec: dict[str, Any] = {"verification": {"timeout": dice.choice(("15s", "40s", "90s"))}}
-    limits: dict[str, Any] = {}
-    if dice.random() < 0.5:
-        limits["maxInFlight"] = dice.choice((1, 2, 5))
-    if dice.random() < 0.25:
-        limits["operationsPerSecond"] = dice.choice((2, 10, 50))
-    if limits:
-        spec["limits"] = limits
-    if action == "Cancel" and dice.random() < 0.2:
-        spec["escalation"] = {"killAfter": "5s"}
-    if action == "Cancel" and dice.random() < 0.2:
-        spec["expedite"] = True
-    if action == "Resume" and dice.random() < 0.4:
-        spec["resume"] = {"deployment": "Latest"}
-        spec["target"] = {"statuses": ["Paused", "BackingOff", "Suspended"]}
-        handlers = tuple(dice.choice((*POPULATIONS[action], ("fail_slow_retry", "backing-off"))) for _ in range(size))
-    if dice.random() < 0.1:
-        spec["timeout"] = dice.choice(("5s", "100s"))
-    batches = dice.random() < 0.6
-    made = Scenario(
-        action,
-        handlers,
-        spec,
-        by_ids=dice.random() < 0.3,
-        events=tuple(_events(dice, size)),
-        batches=batches,
-        slowness=dice.choice((1.0, 1.0, 5.0, 100.0)),
-        skew_seconds=dice.choice((0.0, 0.0, -3600.0, 7200.5)),
-        lease_seconds=dice.choice((15.0, 15.0, 4.0)),
-        call_timeout_seconds=dice.choice((10.0, 10.0, 2.0)),
-        faulty_seconds=dice.choice((1.0, 5.0, 30.0)),
-        fault_rate=dice.choice((0.0, 0.003, 0.01, 0.03, 0.1)),
-        epilogue=dice.random() < 0.4,
-    )
-    return _held(_varied(made, Random(f"{seed}/variants")), Random(f"{seed}/holds"))
-
-
-def _held(scenario: Scenario, dice: Random) -> Scenario:
-    """Now and then somebody holds some of what would be purged, before or after it is asked for."""
-    if scenario.action not in ("Purge", "PurgeJournal") or dice.random() < 0.4:
-        return scenario
-    events, size, spec = list(scenario.events), len(scenario.handlers), dict(scenario.spec)
-    if dice.random() < 0.5:
-        # Slowly, so that a hold comes in mid-run.
-        spec["limits"] = {**spec.get("limits", {}), "operationsPerSecond": 1}
-    for name in dice.choice((("legal",), ("legal",), ("legal", "audit"))):
-        # The last of them more often than others: their turn comes late.
-        some = tuple({*dice.sample(range(size), dice.randint(1, size)), size - 1})
-        at = dice.choice((dice.uniform(-0.15, 0.0), dice.uniform(0.0, 0.2), dice.uniform(0.0, size / 2)))
-        events.append(Event(at, "hold", (name, dice.choice((some, some, "fail_terminal")))))
-        if dice.random() < 0.3:
-            events.append(Event(at + dice.uniform(0.1, 20.0), "let-go", name))
-    return scenario.but(spec=spec, events=tuple(events))
-
-
-def _varied(scenario: Scenario, dice: Random) -> Scenario:
-    """Now and then in waves, with an approval, in chunks, with an election; or several of these."""
-    spec, changes = dict(scenario.spec), dict[str, Any]()
-    events = list(scenario.events)
-    if scenario.action in ("Resume", "RestartAsNew") and dice.random() < 0.5:
-        spec["rollout"] = {"waves": dice.choice(WAVES), "soak": dice.choice(("1s", "6s", "20s"))}
-        if (most := dice.choice((None, 0, 1, 3, "20%", "50%", "100%", "100%"))) is not None:
-            spec["rollout"]["maxUnhealthy"] = most
-    if dice.random() < 0.25:
-        spec["mode"] = "Approve"
-        drift, age = dice.choice(("Subset", "Subset", "Exact")), dice.choice(("1m", "1h"))
-        spec["approval"] = {"drift": drift, "planMaxAge": age}
-        for _ in range(dice.choice((0, 1, 1, 2, 4))):
-            at = dice.choice((dice.uniform(0.1, 3.0), dice.uniform(0.1, 30.0), dice.uniform(50.0, 80.0)))
-            delay = dice.choice((0.0, dice.uniform(0.0, 3.0)))
-            other = (Event(at, "approve", delay), Event(at, "revoke"), Event(at, "revoke", SOMETHING_ELSE))
-            events.append(dice.choice((other[0], *other)))
-    if dice.random() < 0.25:
-        inline = dice.choice((0, 2))
-        changes["sizes"] = SetSizes(inline=inline, chunk=dice.choice((1, 2, 5)))
-    if dice.random() < 0.2:
-        changes["elected"] = True
-        for _ in range(dice.choice((0, 1, 1, 2))):
-            event = Event(dice.uniform(0.0, 20.0), "stand-still", (dice.randrange(3), dice.uniform(1.0, 40.0)))
-            events.append(event)
-    return scenario.but(spec=spec, events=tuple(events), **changes)
 
 
 def seconds_of(text: str) -> float:
     """Seconds of what manifests here say: `90s`, `1m`, `1h`."""
     return float(text[:-1]) * {"s": 1, "m": 60, "h": 3600}[text[-1]]
-
-
-def _events(dice: Random, size: int) -> Sequence[Event]:
-    found: list[Event] = []
-
-    def at() -> float:
-        return dice.choice((dice.uniform(0.0, 0.4), dice.uniform(0.0, 3.0), dice.uniform(0.0, 25.0)))
-
-    for _ in range(dice.choice((0, 1, 1, 2, 4))):
-        kind = dice.choice(KINDS)
-        match kind:
-            case "finish" | "born-again":
-                found.append(Event(at(), kind, dice.randrange(size)))
-            case "more":
-                found.append(Event(at(), kind, dice.randint(1, 3)))
-            case "suspend":
-                begin = at()
-                found += [Event(begin, "patch", {"suspend": True})]
-                found += [Event(begin + dice.uniform(0.5, 20.0), "patch", {"suspend": False})]
-            case "limit":
-                found.append(Event(at(), "patch", {"limits": {"maxInFlight": dice.choice((1, 3, 7))}}))
-            case "delete-create":
-                begin = at()
-                found += [Event(begin, "delete"), Event(begin + dice.uniform(0.05, 5.0), "create")]
-            case "delete":
-                found.append(Event(at(), kind))
-            case "kill-switch":
-                begin = at()
-                found += [Event(begin, kind, True), Event(begin + dice.uniform(0.5, 20.0), kind, False)]
-            case "engine-restarts":
-                value = (dice.uniform(0.1, 15.0), dice.uniform(0.02, 1.0), dice.choice(("nothing", "old")))
-                found.append(Event(at(), kind, value))
-            case "api-down":
-                found.append(Event(at(), kind, dice.uniform(0.5, 30.0)))
-            case "isolate":
-                found.append(Event(at(), kind, (dice.randrange(3), dice.uniform(1.0, 40.0))))
-                found.append(Event(at(), "second", 0))
-            case "stand-still":
-                found.append(Event(at(), kind, (dice.randrange(3), dice.choice((1.0, 3.0)))))
-            case _:
-                found.append(Event(at(), kind, dice.randrange(3)))
-    return found
-
-
-KINDS = (
-    "finish",
-    "born-again",
-    "born-again",
-    "more",
-    "suspend",
-    "limit",
-    "delete-create",
-    "delete",
-    "kill-switch",
-    "engine-restarts",
-    "engine-restarts",
-    "api-down",
-    "watches-break",
-    "kill",
-    "kill",
-    "drain",
-    "second",
-    "stand-still",
-    "isolate",
-)
-
-__all__ = ["SCRIPTS", "Event", "Scenario", "Script", "drawn", "smallest"]

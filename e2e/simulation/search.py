@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from e2e.simulation.drawing import drawn
 from e2e.simulation.history import Outcome, World
-from e2e.simulation.scenarios import Scenario, drawn
+from e2e.simulation.scenarios import Scenario
 from e2e.simulation.wall import PARTITIONS_ASKED
 from e2e.simulation.wires import (
     CRASH_AFTER,

@@ -33,17 +33,20 @@ def dump(status: Model) -> dict[str, Any]:
     return status.model_dump(by_alias=True, exclude_none=True, mode="json")
 
 
-async def write(client: KubeClient, resource: Resource, obj: Object, status: Model, *, as_read: bool = False) -> Object:
+async def write(
+    client: KubeClient, resource: Resource, obj: Object, status: Model, *, as_read: bool = False, shared: bool = False
+) -> Object:
     """Write ``status`` of ``obj`` unless it is there already; return the object as it is then.
 
-    With ``as_read`` only if the object is still the version that was read: for what was decided on it. Raises
+    With ``as_read`` only if the object is still the version that was read: for what was decided on it. With ``shared``
+    only what ``status`` changes of ``obj``: what it leaves as it was is others', who may have written meanwhile. Raises
     ``ObjectNotFound`` when the object is gone, ``WriteConflict`` when its name belongs to another one, or when it has
     changed.
     """
     metadata, meant = obj["metadata"], dump(status)
     namespace, name = metadata["namespace"], metadata["name"]
+    patch = merge_patch(obj.get("status") or {}, meant)
     for _ in range(ATTEMPTS):
-        patch = merge_patch(obj.get("status") or {}, meant)
         if not patch:
             return obj
         version = {"uid": metadata["uid"], "resourceVersion": obj["metadata"]["resourceVersion"]}
@@ -55,4 +58,6 @@ async def write(client: KubeClient, resource: Resource, obj: Object, status: Mod
             obj = await client.get(resource, namespace, name)
             if obj["metadata"]["uid"] != metadata["uid"]:
                 raise
+            if not shared:
+                patch = merge_patch(obj.get("status") or {}, meant)
     raise ClusterUnavailable(f"{namespace}/{name} keeps changing while its status is written")

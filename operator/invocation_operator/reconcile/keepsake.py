@@ -51,7 +51,7 @@ class Keepsakes:
         if name is not None:
             await create_kept(self.client, {**current, "apiVersion": API_VERSION, "kind": _KIND}, name, content)
         written = status.model_copy(update={"restore_from": name})
-        cell.keep(await status_writer.write(self.client, RETENTION_POLICIES, current, written))
+        cell.keep(await status_writer.write(self.client, RETENTION_POLICIES, current, written, shared=True))
         if status.restore_from is not None:
             await self.client.delete(CONFIG_MAPS, obj["metadata"]["namespace"], status.restore_from)
         return name

@@ -206,7 +206,11 @@ class RetentionReconciler:
         current = cell.obj if cell.obj is not None and cell.obj["metadata"]["uid"] == uid else obj
         update = {"holds": shown or None}
         written = await status_writer.write(
-            self.client, RETENTION_POLICIES, current, read_status(current).model_copy(update=update)
+            self.client,
+            RETENTION_POLICIES,
+            current,
+            read_status(current).model_copy(update=update),
+            shared=True,
         )
         cell.keep(written)
         return obj if written["metadata"]["generation"] != obj["metadata"]["generation"] else written
@@ -233,7 +237,7 @@ class RetentionReconciler:
         memory.counted, memory.counted_at = generation, now
         current = cell.obj if cell.obj is not None and cell.obj["metadata"]["uid"] == obj["metadata"]["uid"] else obj
         status = within(read_status(current).model_copy(update={"holds": made or None, "would_release": freed}))
-        cell.keep(await status_writer.write(self.client, RETENTION_POLICIES, current, status))
+        cell.keep(await status_writer.write(self.client, RETENTION_POLICIES, current, status, shared=True))
         if first and spec.apply_to_existing:
             self.counted()
 
@@ -361,7 +365,7 @@ class RetentionReconciler:
         )
         update = {**own, "observed_generation": metadata["generation"], "conditions": built}
         made = within(status.model_copy(update=update))
-        cell.keep(await status_writer.write(self.client, RETENTION_POLICIES, current, made))
+        cell.keep(await status_writer.write(self.client, RETENTION_POLICIES, current, made, shared=True))
         if earlier is None or earlier.reason != talk.reason:
             kind: Literal["Normal", "Warning"] = "Warning" if talk.verdict is Verdict.STALLED else "Normal"
             self.events.tell(obj, talk.reason, talk.message, kind)

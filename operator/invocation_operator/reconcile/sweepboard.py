@@ -74,7 +74,7 @@ class SweepEntries:
             **more,
         }
         made = within(status.model_copy(update=update))
-        obj = await status_writer.write(self._client, RETENTION_POLICIES, current, made)
+        obj = await status_writer.write(self._client, RETENTION_POLICIES, current, made, shared=True)
         self._obj = obj
         self._cell.keep(obj)
 

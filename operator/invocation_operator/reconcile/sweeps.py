@@ -111,6 +111,9 @@ class SweepReconciler:
         if scene.spec.suspend:
             return Retry(wait_seconds((), now)) if sweeps else Done()
         entries, request = scene.entries.read(), scene.request
+        if any(sweep.name not in entries for sweep in sweeps):
+            # Another operator, which knows another version of the policy, has written meanwhile.
+            return Retry(0.1)
         released = read_status(scene.obj).would_release is not None
         occasion = plan.next_occasion(scene.spec, entries, request, now, released=released)
         if occasion is not None:

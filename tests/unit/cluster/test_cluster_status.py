@@ -5,10 +5,12 @@ import pytest
 from e2e.simulation.apiserver import ApiServer
 from e2e.simulation.direct import DirectKube
 from invocation_operator.api.v1alpha1.action import ActionStatus, Phase
+from invocation_operator.api.v1alpha1.retention import RetentionStatus
+from invocation_operator.api.v1alpha1.sweep import SweepStatus
 from invocation_operator.cluster import status
 from invocation_operator.cluster.client import Object
 from invocation_operator.cluster.errors import ObjectNotFound, WriteConflict
-from invocation_operator.cluster.resources import ACTIONS
+from invocation_operator.cluster.resources import ACTIONS, RETENTION_POLICIES
 
 RUNNING = ActionStatus(observed_generation=1, phase=Phase.RUNNING)
 
@@ -54,3 +56,17 @@ async def test_status_that_is_there_already_is_not_written_again(server: ApiServ
     written = await status.write(kube, ACTIONS, made(server), RUNNING)
     assert await status.write(kube, ACTIONS, written, RUNNING) == written
     assert len(kube.asked) == 1
+
+
+async def test_shared_status_keeps_what_others_wrote_meanwhile(server: ApiServer) -> None:
+    """The values and the sweeps of a policy are told by two reconcilers: one had undone what the other one said."""
+    spec = {"services": ["checkout"]}
+    first = server.create("retentionpolicies", "shop", {"metadata": {"name": "p"}, "spec": spec})
+    sweeps = RetentionStatus(observed_generation=-1, sweeps=[SweepStatus(name="nightly")])
+    await status.write(DirectKube(server), RETENTION_POLICIES, first, sweeps, shared=True)
+    values = RetentionStatus(observed_generation=1, warnings=["short"])
+    written = await status.write(DirectKube(server), RETENTION_POLICIES, first, values, shared=True)
+    told = [written["status"].get(name) for name in ("observedGeneration", "warnings", "sweeps")]
+    assert told == [1, ["short"], [{"name": "nightly"}]]
+    alone = await status.write(DirectKube(server), RETENTION_POLICIES, first, values)
+    assert "sweeps" not in alone["status"], "without it, what is written is all there is"
