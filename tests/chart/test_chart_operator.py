@@ -156,14 +156,17 @@ def test_release_runs_from_install_over_upgrade_and_rollback_to_uninstall(
     names_people(audited, own, {"ids": [engine.send("LabSvc", "sleep_long", 3600)]})
 
     # Upgrade in mid-run: the next Pod stands by, the old one hands over, nothing is asked twice.
-    many = [engine.send("LabSvc", "echo", "x") for _ in range(40)]
+    many = [engine.send("LabSvc", "echo", "x") for _ in range(60)]
     for id_ in many:
         engine.wait_status(id_, "completed", timeout=60)
-    slow = {"action": "RestartAsNew", "target": {"ids": many}, "limits": {"operationsPerSecond": 2}}
+    slow = {"action": "RestartAsNew", "target": {"ids": many}, "limits": {"operationsPerSecond": 1}}
     cluster.apply([action("slow", slow)])
     until(lambda: audited.phase("slow") == "Running", lambda: audited.logs(own))
     helm.upgrade(RELEASE, own, {**values, "logging": {"level": "debug"}}, *WAIT)
     until(lambda: [p["metadata"]["name"] for p in audited.pods(own)] != [name], lambda: "the old Pod is still there")
+    # A minute was enough for the upgrade, on however busy a machine; the rest need not take it.
+    faster = json.dumps({"spec": {"limits": {"operationsPerSecond": 100}}})
+    cluster.kubectl("-n", SERVED, "patch", "invocationaction", "slow", "--type=merge", "-p", faster)
     until(lambda: audited.phase("slow") == "Succeeded", lambda: audited.logs(own))
     listed = ", ".join(f"'{id_}'" for id_ in many)
     rows = engine.sql(f"select restarted_from from sys_invocation where restarted_from in ({listed})")
