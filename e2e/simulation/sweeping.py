@@ -16,6 +16,7 @@ ASKED, TICK = "asked for", "at its tick"
 REQUEST = "now"
 SCHEDULE, TICK_SECONDS, TICK_TIME = "1 12 * * *", 60.0, "2026-03-01T12:01:00Z"
 """One tick a minute after the beginning; the next one is a day later."""
+FIRST_TIME = "2026-03-01T12:00:00Z"
 
 
 def manifest(action: str, why: str, metadata: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,13 +41,14 @@ def _entry(obj: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def ended(obj: Mapping[str, Any], why: str) -> bool:
-    """Whether the policy tells that its run has ended, or was created after its only tick."""
+    """Whether the policy tells that its run has ended, or that it was created again and known after its only tick."""
     entry, status = _entry(obj), obj.get("status") or {}
     if entry.get("active") is not None or entry.get("message") is not None:
         return False
     if why == ASKED:
         return bool(entry.get("history")) and status.get("lastHandledRequest") == REQUEST
-    return bool(entry.get("history")) or obj["metadata"]["creationTimestamp"] >= TICK_TIME
+    again = obj["metadata"]["creationTimestamp"] > FIRST_TIME and entry.get("since", "") >= TICK_TIME
+    return bool(entry.get("history")) or again
 
 
 def phase(obj: Mapping[str, Any] | None) -> str | None:

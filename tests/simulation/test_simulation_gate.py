@@ -160,6 +160,12 @@ def test_values_and_sweeps_of_a_policy_do_not_write_over_each_other(seed: int) -
     assert outcome.problems == [], told(outcome)
 
 
+def test_late_answer_of_a_write_to_a_policy_does_not_take_the_place_of_its_successor() -> None:
+    """Its sweep waited for ever: each write was one to the predecessor."""
+    outcome = search.play_seed(6251, most=20)
+    assert outcome.problems == [], told(outcome)
+
+
 # Replays.
 
 

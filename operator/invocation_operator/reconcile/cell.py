@@ -32,10 +32,12 @@ class Cell:
     def keep(self, obj: Object) -> None:
         """Take in the answer to our own write. Nobody needs to be told of it, unless it shows that somebody changed the
         specification meanwhile: the watch's word of that will be older, and passed over.
+
+        An answer may be late: that of a write to a predecessor must not take the place of its successor.
         """
-        if self.obj is None or not _newer(obj, self.obj):
+        if self.obj is None or _version(obj) <= _version(self.obj):
             return
-        changed = obj["metadata"].get("generation") != self.obj["metadata"].get("generation")
+        changed = any(obj["metadata"].get(part) != self.obj["metadata"].get(part) for part in ("uid", "generation"))
         self.obj = obj
         if changed:
             self.version += 1
@@ -83,4 +85,8 @@ class Bell:
 def _newer(obj: Object, known: Object) -> bool:
     """Whether ``obj`` is a later version, or another object. Resource versions are numbers that only grow."""
     new, old = obj["metadata"], known["metadata"]
-    return bool(new["uid"] != old["uid"]) or int(new["resourceVersion"]) > int(old["resourceVersion"])
+    return bool(new["uid"] != old["uid"]) or _version(obj) > _version(known)
+
+
+def _version(obj: Object) -> int:
+    return int(obj["metadata"]["resourceVersion"])

@@ -31,6 +31,16 @@ def test_cell_takes_in_another_object_of_the_same_name_whatever_its_version() ->
     assert made.obj == thing(3, uid="other")
 
 
+def test_cell_does_not_take_the_late_answer_of_a_write_to_a_predecessor_for_its_successor() -> None:
+    """Every write to the successor had conflicted from then on, until somebody changed it."""
+    made = cell(5)
+    made.put(thing(9, uid="other"))
+    made.keep(thing(8))
+    assert made.obj == thing(9, uid="other")
+    made.keep(thing(12, uid="third"))
+    assert (made.obj, made.version) == (thing(12, uid="third"), 2), "one that was read anew is news"
+
+
 def test_cell_of_a_deleted_object_takes_in_its_successor() -> None:
     made = cell(9)
     made.put(None)
