@@ -120,7 +120,9 @@ class Holding:
             return
         for kept in self._kept.values():
             since = self._heeded.get((process.name, kept.uid))
-            if since is not None and now > since and self._holds(kept, call.id):
+            # Without an election the one that shows a hold need not be the one that purges, and does not wait for it.
+            late = 0.0 if self._world.scenario.elected else HEEDED_SECONDS
+            if since is not None and now > since + late and self._holds(kept, call.id):
                 yield f"it is held, and {process.name} has known so for {now - since:.2f} s"
 
     def _holds(self, kept: Kept, id_: str) -> bool:

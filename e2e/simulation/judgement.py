@@ -1,6 +1,6 @@
 """Whether a record tells the truth: each outcome against what became of the invocation."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from e2e.simulation.engine import Invocation
@@ -22,8 +22,10 @@ VERBS = {
 }
 
 
-def judge(run: "Run", lives: Lives, calls: Sequence["Call"], *, uncertain: bool) -> Iterator[tuple[str, str]]:
-    """Yield what is not as the record says, as kind and sentence."""
+def judge(
+    run: "Run", lives: Lives, calls: Sequence["Call"], *, uncertain: bool, others: Container[str] = ()
+) -> Iterator[tuple[str, str]]:
+    """Yield what is not as the record says, as kind and sentence. ``others`` are the ids that another run asked for."""
     record = run.record
     action, ledger = record.spec.action, run.ledger
     if not record.finished or ledger is None:
@@ -42,7 +44,7 @@ def judge(run: "Run", lives: Lives, calls: Sequence["Call"], *, uncertain: bool)
         outcome = ledger.outcome(index)
         told = f"{planned.id} ({planned.status.value}) is {outcome}"
         if outcome is None:
-            touched = index not in ledger.intended() and mine
+            touched = index not in ledger.intended() and mine and planned.id not in others
             if touched:
                 yield "untouched", f"{planned.id} counts as not touched, and was asked by #{mine[0].number}"
             if index in ledger.intended() and record.status.phase is not Phase.STOPPED:

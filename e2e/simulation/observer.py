@@ -376,7 +376,14 @@ class Observer:
 
     def _judge(self, run: Run) -> None:
         lives = {identity(one): one for one in self.world.engine.history}
-        for kind, text in judge(run, lives, self.calls, uncertain=self.uncertain):
+        others = {
+            one.id
+            for other in self._runs.values()
+            if other is not run and other.ledger is not None
+            for n, one in enumerate(other.planned)
+            if other.ledger.outcome(n) is not None
+        }
+        for kind, text in judge(run, lives, self.calls, uncertain=self.uncertain, others=others):
             self.problem(kind, text)
 
     def _status(self) -> None:

@@ -166,8 +166,7 @@ def next_occasion(
 def _asked_for(spec: RetentionSpec, entries: Mapping[str, SweepStatus], request: Tick) -> Sweep | None:
     """Return the next sweep that has not had ``request`` yet, which is one to all that are not suspended."""
     for sweep in spec.sweeps or ():
-        had = any(run.request == request.request for run in entries[sweep.name].history or ())
-        if not sweep.suspend and not had:
+        if not sweep.suspend and not seen_to(entries[sweep.name], Occasion(sweep, request)):
             return sweep
     return None
 
@@ -178,6 +177,12 @@ def due(sweep: Sweep, entry: SweepStatus, now: datetime) -> Tick | None:
         return schedule.due(timetable(sweep), _memory(entry), now)
     except ScheduleError:
         return None
+
+
+def seen_to(entry: SweepStatus, occasion: Occasion) -> bool:
+    """Whether an entry tells how the run of ``occasion`` ended."""
+    tick = occasion.tick
+    return any((run.scheduled_time, run.request) == (tick.at, tick.request) for run in entry.history or ())
 
 
 def begun(entry: SweepStatus, occasion: Occasion) -> SweepStatus:

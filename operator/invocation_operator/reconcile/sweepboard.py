@@ -17,7 +17,7 @@ from invocation_operator.api.v1alpha1.retention import RetentionStatus
 from invocation_operator.api.v1alpha1.sweep import SweepRun, SweepStatus
 from invocation_operator.cluster import status as status_writer
 from invocation_operator.cluster.client import KubeClient, Object
-from invocation_operator.cluster.errors import ClusterUnavailable
+from invocation_operator.cluster.errors import ClusterUnavailable, WriteConflict
 from invocation_operator.cluster.records import TERMINAL
 from invocation_operator.cluster.resources import RETENTION_POLICIES
 from invocation_operator.plan import sweeps as plan
@@ -64,6 +64,19 @@ class SweepEntries:
 
     async def _change(self, change: Change) -> None:
         current = self.obj
+        metadata = current["metadata"]
+        for _ in range(status_writer.ATTEMPTS):
+            try:
+                return await self._write(current, change)
+            except WriteConflict:
+                # Somebody else has written: what was made of the older entries would take theirs back.
+                current = await self._client.get(RETENTION_POLICIES, metadata["namespace"], metadata["name"])
+                if current["metadata"]["uid"] != metadata["uid"]:
+                    raise
+        name = f"{metadata['namespace']}/{metadata['name']}"
+        raise ClusterUnavailable(f"{name} keeps changing while its sweeps are written")
+
+    async def _write(self, current: Object, change: Change) -> None:
         status = read_status(current)
         entries = {entry.name: entry for entry in status.sweeps or ()}
         more = change(entries) or {}
@@ -74,7 +87,7 @@ class SweepEntries:
             **more,
         }
         made = within(status.model_copy(update=update))
-        obj = await status_writer.write(self._client, RETENTION_POLICIES, current, made, shared=True)
+        obj = await status_writer.write(self._client, RETENTION_POLICIES, current, made, as_read=True)
         self._obj = obj
         self._cell.keep(obj)
 

@@ -330,7 +330,8 @@ class SweepReconciler:
         name, message = occasion.sweep.name, cut(waiting.message, 512)
 
         def change(entries: dict[str, SweepStatus]) -> None:
-            if name in entries:
+            # Unless another operator has seen to it meanwhile: what does not wait any more is not waited for.
+            if name in entries and not plan.seen_to(entries[name], occasion):
                 entries[name] = entries[name].model_copy(update={"message": message})
 
         before = scene.entries.read().get(name)

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
@@ -14,9 +15,12 @@ from e2e.simulation.apiserver import ApiServer
 from e2e.simulation.engine import Engine
 from e2e.simulation.tables import Tables
 from e2e.simulation.wires import SimulatedEngineClient, SimulatedKube
+from invocation_operator.api.v1alpha1.action import Phase
+from invocation_operator.api.v1alpha1.sweep import SweepRun, SweepStatus
 from invocation_operator.cluster.client import Object
 from invocation_operator.cluster.events import EventRecorder
 from invocation_operator.cluster.records import Lease, RecordStore
+from invocation_operator.plan.sweeps import ended as ended_with
 from invocation_operator.reconcile.authors import REQUESTED_BY, Authors
 from invocation_operator.reconcile.cell import Cell
 from invocation_operator.reconcile.engines import Engines
@@ -24,6 +28,7 @@ from invocation_operator.reconcile.lock import Lock
 from invocation_operator.reconcile.policies import Policies
 from invocation_operator.reconcile.runner import Runner
 from invocation_operator.reconcile.schema import SchemaGate
+from invocation_operator.reconcile.sweepboard import SweepEntries
 from invocation_operator.reconcile.sweeps import SweepReconciler
 from invocation_operator.reconcile.takeover import Leases
 from invocation_operator.reconcile.workbench import Done, Retry
@@ -408,3 +413,40 @@ async def test_hold_that_comes_in_mid_run_is_heeded_from_then_on(scene: Scene) -
     assert kept - 1 <= len(scene.left()) <= kept, "one may have been asked for already"
     [record] = scene.wires.api.all("invocationrecords")
     assert record["status"]["skippedReasons"] == [{"name": "Held", "count": len(scene.left())}]
+
+
+# Two operators without an election.
+
+
+async def test_entry_that_is_written_on_an_older_status_takes_nothing_of_another_operator_back(scene: Scene) -> None:
+    scene.policy()
+    await scene.settle()
+    found = scene.wires.api.get("retentionpolicies", "shop", "p")
+    assert found is not None
+    one, other = (SweepEntries(scene.reconciler.client, Cell(("shop", "p"), None), deepcopy(found)) for _ in range(2))
+
+    def ended(entries: dict[str, SweepStatus]) -> None:
+        run = SweepRun(scheduled_time=NOON, phase=Phase.SUCCEEDED, planned=0, freed=0)
+        entries["nightly"] = ended_with(entries["nightly"], run)
+
+    def waits(entries: dict[str, SweepStatus]) -> None:
+        entries["nightly"] = entries["nightly"].model_copy(update={"message": "the engine cannot be used"})
+
+    await one.change(ended)
+    await other.change(waits)
+    assert len(scene.history) == 1
+    assert scene.status["sweeps"][0]["message"] == "the engine cannot be used"
+
+
+async def test_wait_that_another_operator_has_ended_is_not_told(scene: Scene) -> None:
+    scene.policy()
+    await scene.settle()
+    scene.now = NOON + timedelta(days=1)
+    stale = deepcopy(scene.wires.api.get("retentionpolicies", "shop", "p"))
+    await scene.settle()
+    assert len(scene.history) == 1
+    scene.wires.engine.down = True
+    late = scene.operator("other")
+    await late.reconcile(Cell(("shop", "p"), stale))
+    assert len(scene.history) == 1
+    assert "message" not in scene.status["sweeps"][0]
