@@ -120,8 +120,9 @@ class Holding:
             return
         for kept in self._kept.values():
             since = self._heeded.get((process.name, kept.uid))
-            # Without an election the one that shows a hold need not be the one that purges, and does not wait for it.
-            late = 0.0 if self._world.scenario.elected else HEEDED_SECONDS
+            # Of two without an election, one may show a hold while the other one purges.
+            alone = self._world.scenario.elected or len(self._world.processes) == 1
+            late = 0.0 if alone else HEEDED_SECONDS
             if since is not None and now > since + late and self._holds(kept, call.id):
                 yield f"it is held, and {process.name} has known so for {now - since:.2f} s"
 
