@@ -166,6 +166,19 @@ def test_late_answer_of_a_write_to_a_policy_does_not_take_the_place_of_its_succe
     assert outcome.problems == [], told(outcome)
 
 
+@pytest.mark.parametrize("seed", [10684])
+def test_what_was_seen_does_not_grow_old_while_another_question_is_waited_for(seed: int) -> None:
+    """What had been restarted was asked by another look, whose answer stalled; the rows had been read before."""
+    outcome = search.play_seed(seed)
+    assert outcome.problems == [], told(outcome)
+
+
+@pytest.mark.parametrize("seed", [11963, 12540])
+def test_named_invocation_that_is_born_again_between_two_answers_of_its_plan_is_left_alone(seed: int) -> None:
+    outcome = search.play_seed(seed)
+    assert outcome.problems == [], told(outcome)
+
+
 # Replays.
 
 

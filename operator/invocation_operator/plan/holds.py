@@ -117,7 +117,8 @@ class Holds:
         return bool(self._by_policy)
 
     def __iter__(self) -> Iterator[Held]:
-        return (held for holds in self._by_policy.values() for held in holds)
+        # As they are now: whoever walks through them may wait in between, and another hold come.
+        return (held for holds in list(self._by_policy.values()) for held in holds)
 
     def frozen(self, now: datetime) -> list[FrozenTarget]:
         """Return everything that is held as of ``now``."""

@@ -4,7 +4,7 @@ One query for a batch of ids, another only when an operation needs the journal o
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from invocation_operator.engine import evidence
@@ -51,8 +51,17 @@ class Looker:
         """Find out ahead what is told of those whose turn to be asked comes next: see ``Foresight``."""
         self._foresight = Foresight(self._client, upcoming, clock, turn)
 
-    async def look(self, questions: Sequence[Question]) -> list[Seen | None]:
-        """Return what is seen, in the order of ``questions``. All ids must be well-formed.
+    async def children(self, ids: Sequence[str]) -> dict[str, list[Child]]:
+        """Return what was restarted from those of ``ids`` that were not asked yet: that may have to be waited for."""
+        if not ids or self._foresight is None:
+            return await children_of(self._client, ids)
+        return await self._foresight.children(ids)
+
+    async def look(
+        self, questions: Sequence[Question], foreseen: Mapping[str, list[Child]] | None = None
+    ) -> list[Seen | None]:
+        """Return what is seen, in the order of ``questions``. All ids must be well-formed. ``foreseen`` are the
+        ``children`` of what was not asked yet, where these are known already.
 
         None stands for an invocation whose row cannot be read, such as one in a status of a newer engine: it is there,
         and nothing may be decided on it.
@@ -61,18 +70,20 @@ class Looker:
         unstarted = {q.planned.id for q in questions if q.planned.status in NEVER_STARTED}
         wanted = [q.planned.id for q in questions if Evidence.SIGNALS in q.evidence]
         with_pauses = [q.planned.id for q in questions if Evidence.PAUSES in q.evidence]
-        first = [q.planned.id for q in questions if Evidence.CHILDREN in q.evidence and q.first]
-        again = [q.planned.id for q in questions if Evidence.CHILDREN in q.evidence and not q.first]
+        unknown = [
+            q.planned.id
+            for q in questions
+            if Evidence.CHILDREN in q.evidence and not (q.first and foreseen is not None)
+        ]
         new_ids = [q.new_id for q in questions if q.new_id is not None and Evidence.NEW in q.evidence]
-        (rows, unreadable), signals, pauses, foreseen, children, new = await asyncio.gather(
+        (rows, unreadable), signals, pauses, children, new = await asyncio.gather(
             self._rows(unread),
             self._signals([id_ for id_ in wanted if id_ not in unstarted]),
             self._pauses(with_pauses),
-            self._foreseen(first),
-            children_of(self._client, again),
+            children_of(self._client, unknown),
             self._existing(new_ids),
         )
-        children |= foreseen
+        children |= foreseen or {}
         rows |= {q.planned.id: as_planned(q.planned) for q in questions if q.by_plan}
         # What has not started has no journal to look into; what has started since the plan does.
         started = [id_ for id_ in wanted if id_ in unstarted and id_ in rows and rows[id_].status not in NEVER_STARTED]
@@ -119,11 +130,6 @@ class Looker:
     async def _pauses(self, ids: Sequence[str]) -> dict[str, Pauses]:
         found = await evidence.pauses(self._client, ids) if ids else {}
         return {id_: Pauses(p.count, p.last_at) for id_, p in found.items()}
-
-    async def _foreseen(self, ids: Sequence[str]) -> dict[str, list[Child]]:
-        if not ids or self._foresight is None:
-            return await children_of(self._client, ids)
-        return await self._foresight.children(ids)
 
     async def _existing(self, ids: Sequence[str]) -> frozenset[str]:
         if not ids:

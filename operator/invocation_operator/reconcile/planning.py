@@ -278,7 +278,11 @@ async def _collect_named(
         else:
             builder.unfit(row, "Held" if id_ in among else _misfit(row, frozen, {r.id for r in fitting}))
     for row in chosen.values():
-        if only is None or only.holds(row.id, row.created_at):
+        now = existing.get(row.id)
+        if now is not None and now.created_at > row.created_at:
+            # Between the two answers: what lives now is not what matched.
+            builder.unfit(now, "BornAgain")
+        elif only is None or only.holds(row.id, row.created_at):
             builder.add(row)
         else:
             builder.unfit(row, "NotInPreview")

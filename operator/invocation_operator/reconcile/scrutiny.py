@@ -4,12 +4,12 @@ Part of the executor. Two things look like an effect and may be none: another cl
 none of the invocations, and an engine that was restarted shows none of them before it has read its log.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from invocation_operator.engine.client import EngineClient
 from invocation_operator.engine.replay import require_caught_up
-from invocation_operator.plan.operation.base import NEVER_STARTED, Evidence, Item, Operation, Seen
+from invocation_operator.plan.operation.base import NEVER_STARTED, Child, Evidence, Item, Operation, Seen
 from invocation_operator.reconcile.control import Control, Stop
 from invocation_operator.reconcile.flight import Batches, Flight
 from invocation_operator.reconcile.look import Looker, Question, as_planned
@@ -48,6 +48,8 @@ class Scrutiny:
 
         Another cluster knows none of the invocations, and one that was restarted none before it has read its log.
         """
+        # First: another look's question may have to be waited for, and what is seen must not grow old meanwhile.
+        foreseen = await self._foreseen(flights)
         plan_is_new = self.plan_is_new() and self.operation.begins_by_plan
         if plan_is_new and all(flight.fresh and self._told_by_plan(flight.item) for flight in flights):
             return [Seen(as_planned(flight.item.planned)) for flight in flights]
@@ -58,7 +60,7 @@ class Scrutiny:
             # It will turn out that they are gone: ask the partitions before the look, so that one is enough.
             await self._require_caught_up(flights)
         seen: list[Seen | None] = [
-            *await self.looker.look([self._question(f, plan_is_new=plan_is_new) for f in flights])
+            *await self.looker.look([self._question(f, plan_is_new=plan_is_new) for f in flights], foreseen)
         ]
         missed = {n for n, view in enumerate(seen) if view is not None and view.row is None}
         if missed:
@@ -78,6 +80,11 @@ class Scrutiny:
             view = seen[n]
             flights[n].item.traced |= view is not None and view.cancelled
         return seen
+
+    async def _foreseen(self, flights: Sequence[Flight]) -> Mapping[str, list[Child]]:
+        if Evidence.CHILDREN not in self.operation.begin_evidence:
+            return {}
+        return await self.looker.children([flight.item.planned.id for flight in flights if flight.fresh])
 
     def _told_by_plan(self, item: Item) -> bool:
         """Whether nothing beside the row is to be known; what has not started has no journal to look into."""

@@ -102,6 +102,15 @@ def test_hold_that_goes_is_heeded_no_more() -> None:
     assert watch(row("checkout")) is None
 
 
+def test_hold_that_comes_while_somebody_walks_through_all_does_not_stop_them() -> None:
+    holds = holder({"services": ["checkout"], "holds": [{"name": "case", "target": {}}]})
+    walk = iter(holds)
+    first = next(walk)
+    holds.put("another", (first,))
+    assert list(walk) == []
+    assert len(list(holds)) == 2
+
+
 def test_hold_that_has_come_into_force_is_shown_before_it_was_counted() -> None:
     spec = RetentionSpec.model_validate(
         {"services": ["a"], "holds": [{"name": name, "target": {}} for name in ("old", "new")]}

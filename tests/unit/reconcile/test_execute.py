@@ -17,7 +17,7 @@ from invocation_operator.engine import errors
 from invocation_operator.engine.client import Op
 from invocation_operator.plan.ledger import Ledger
 from invocation_operator.plan.operation import operation_for
-from invocation_operator.plan.operation.base import Seen, Signals
+from invocation_operator.plan.operation.base import Child, Seen, Signals
 from invocation_operator.plan.report import Findings
 from invocation_operator.plan.rollout import Waves
 from invocation_operator.plan.targets import Planned
@@ -71,7 +71,10 @@ class MemoryEngine:
             raise error
         return Answer()
 
-    async def look(self, questions: Sequence[Question]) -> list[Seen]:
+    async def children(self, ids: Sequence[str]) -> dict[str, list[Child]]:
+        return {}
+
+    async def look(self, questions: Sequence[Question], foreseen: object = None) -> list[Seen]:
         await asyncio.sleep(0)
         return [self._see(q.planned.id) for q in questions]
 
