@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 EPSILON_SECONDS = 0.05
 """The engine's clock has milliseconds, and an answer that tells its time is some under way."""
+LEFT_ALONE = (Outcome.SKIPPED, Outcome.ALREADY_DONE)
+"""Nothing is asked of these: a wave that has no others passes without a call."""
 
 
 @dataclass
@@ -74,7 +76,8 @@ class Rollouts:
     ) -> Iterator[str]:
         before = ends[wave - 1]
         ledger, soak = run.ledger, seconds_of(terms["soak"])
-        if wave > self._runs[run.uid].wave + 1:
+        begun = ends[self._runs[run.uid].wave]
+        if ledger is not None and any(ledger.outcome(n) not in LEFT_ALONE for n in range(begun, before)):
             yield f"wave {wave + 1} begins, and wave {wave} has not been"
         if ledger is None or any(ledger.outcome(number) is None for number in range(before)):
             yield f"wave {wave + 1} begins, and not all of the {before} before it have an outcome in the record"
