@@ -5,12 +5,15 @@ name is never written to by the run of its predecessor. (Its UID alone would not
 patch of the status.) Where only the version has moved on, the write is made anew from what is there.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from invocation_operator.api.v1alpha1.base import Model
 from invocation_operator.cluster.client import KubeClient, Object, Resource
 from invocation_operator.cluster.errors import ClusterUnavailable, WriteConflict
 
+Patch = Any
+"""A JSON merge patch."""
 ATTEMPTS = 5
 """How often a write is made anew when somebody else keeps changing the object."""
 
@@ -43,21 +46,46 @@ async def write(
     ``ObjectNotFound`` when the object is gone, ``WriteConflict`` when its name belongs to another one, or when it has
     changed.
     """
-    metadata, meant = obj["metadata"], dump(status)
+    meant = dump(status)
+
+    def patch_of(current: Object) -> Patch:
+        return merge_patch(current.get("status") or {}, meant)
+
+    if shared:
+        own = patch_of(obj)
+        return await _send(client, resource, obj, lambda _: own, once=as_read)
+    return await _send(client, resource, obj, patch_of, once=as_read)
+
+
+async def change(client: KubeClient, resource: Resource, obj: Object, make: Callable[[Object], Model]) -> Object:
+    """Write the status that ``make`` makes of ``obj``, or of a newer version where somebody has written meanwhile.
+
+    Returns and raises what ``write`` does.
+    """
+
+    def patch_of(current: Object) -> Patch:
+        return merge_patch(current.get("status") or {}, dump(make(current)))
+
+    return await _send(client, resource, obj, patch_of)
+
+
+async def _send(
+    client: KubeClient, resource: Resource, obj: Object, patch_of: Callable[[Object], Patch], *, once: bool = False
+) -> Object:
+    """Send what ``patch_of`` says of the version that is known; ``once``: of a newer one nothing is sent."""
+    metadata = obj["metadata"]
     namespace, name = metadata["namespace"], metadata["name"]
-    patch = merge_patch(obj.get("status") or {}, meant)
     for _ in range(ATTEMPTS):
+        patch = patch_of(obj)
         if not patch:
             return obj
         version = {"uid": metadata["uid"], "resourceVersion": obj["metadata"]["resourceVersion"]}
         try:
             return await client.patch_status(resource, namespace, name, {"metadata": version, "status": patch})
         except WriteConflict:
-            if as_read:
+            if once:
                 raise
             obj = await client.get(resource, namespace, name)
             if obj["metadata"]["uid"] != metadata["uid"]:
                 raise
-            if not shared:
-                patch = merge_patch(obj.get("status") or {}, meant)
     raise ClusterUnavailable(f"{namespace}/{name} keeps changing while its status is written")

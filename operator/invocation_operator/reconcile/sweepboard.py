@@ -17,7 +17,7 @@ from invocation_operator.api.v1alpha1.retention import RetentionStatus
 from invocation_operator.api.v1alpha1.sweep import SweepRun, SweepStatus
 from invocation_operator.cluster import status as status_writer
 from invocation_operator.cluster.client import KubeClient, Object
-from invocation_operator.cluster.errors import ClusterUnavailable, WriteConflict
+from invocation_operator.cluster.errors import ClusterUnavailable
 from invocation_operator.cluster.records import TERMINAL
 from invocation_operator.cluster.resources import RETENTION_POLICIES
 from invocation_operator.plan import sweeps as plan
@@ -63,31 +63,20 @@ class SweepEntries:
                     await self._change(change)
 
     async def _change(self, change: Change) -> None:
-        current = self.obj
-        metadata = current["metadata"]
-        for _ in range(status_writer.ATTEMPTS):
-            try:
-                return await self._write(current, change)
-            except WriteConflict:
-                # Somebody else has written: what was made of the older entries would take theirs back.
-                current = await self._client.get(RETENTION_POLICIES, metadata["namespace"], metadata["name"])
-                if current["metadata"]["uid"] != metadata["uid"]:
-                    raise
-        name = f"{metadata['namespace']}/{metadata['name']}"
-        raise ClusterUnavailable(f"{name} keeps changing while its sweeps are written")
+        def made(current: Object) -> RetentionStatus:
+            status = read_status(current)
+            entries = {entry.name: entry for entry in status.sweeps or ()}
+            more = change(entries) or {}
+            update = {
+                "sweeps": list(entries.values()) or None,
+                "next_sweep_time": plan.next_sweep(entries.values()),
+                "last_sweep": plan.last_sweep(entries.values()),
+                **more,
+            }
+            return within(status.model_copy(update=update))
 
-    async def _write(self, current: Object, change: Change) -> None:
-        status = read_status(current)
-        entries = {entry.name: entry for entry in status.sweeps or ()}
-        more = change(entries) or {}
-        update = {
-            "sweeps": list(entries.values()) or None,
-            "next_sweep_time": plan.next_sweep(entries.values()),
-            "last_sweep": plan.last_sweep(entries.values()),
-            **more,
-        }
-        made = within(status.model_copy(update=update))
-        obj = await status_writer.write(self._client, RETENTION_POLICIES, current, made, as_read=True)
+        # Made anew where another operator has written meanwhile: of the older entries it would take theirs back.
+        obj = await status_writer.change(self._client, RETENTION_POLICIES, self.obj, made)
         self._obj = obj
         self._cell.keep(obj)
 
