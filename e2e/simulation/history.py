@@ -20,7 +20,7 @@ from e2e.simulation.observer import Observer
 from e2e.simulation.processes import Process
 from e2e.simulation.scenarios import ENGINE, HAPPENINGS, NAME, NAMESPACE, OPERATOR_NAMESPACE, Event, Scenario
 from e2e.simulation.tables import Tables
-from e2e.simulation.wires import ELECTED_FAULTS, ENGINE_FAULTS, KUBE_FAULTS, LATE, SLEEP, STALLED, Fault
+from e2e.simulation.wires import ELECTED_FAULTS, ENGINE_FAULTS, KUBE_FAULTS, LATE, SLEEP, STALLED, WAITS, Fault
 from invocation_operator.observe import metrics
 from invocation_operator.settings import Settings
 from invocation_operator.values.ids import NOBODY
@@ -133,6 +133,9 @@ class World:
         fault = self._fault(number, side)
         if fault is not None:
             self.faults[number] = fault
+            # Of reads from the API server only those that keep somebody waiting, perhaps until a run's time is over.
+            if side == "engine" or not label.startswith("GET ") or fault.kind in WAITS:
+                self.observer.uncertain = True
         self.tell(process.name, f"#{number} {label}" + (f"   !! {fault}" if fault else ""))
         self.observer.asked(process, side)
         return number, fault

@@ -222,9 +222,6 @@ class Observer:
 
     def sent(self, process: "Process", number: int, method: str, path: list[str], body: Any) -> Any:
         """A request leaves."""
-        fault = self.world.faults.get(number)
-        if fault is not None:
-            self.uncertain = True
         if path == ["query"]:
             sql = body["query"]
             named = _IDS.findall(sql) if "from sys_invocation i where i.id in" in sql else ()
@@ -338,15 +335,16 @@ class Observer:
             and c.met.alive
             and now - c.sent_at < timeout
         }
-        settled = {
+        # One that was born again, and met by a call before anybody could know, is nobody's.
+        unsettled = {
             (one.id, milliseconds(one.created_at))
             for run in runs
             if run.ledger is not None
             for n, one in enumerate(run.planned)
-            if run.ledger.outcome(n) is not None
+            if run.ledger.outcome(n) is None
         }
-        if len(waiting - settled) > self._limit:
-            self.problem("bounded", f"{len(waiting - settled)} in flight, {self._limit} allowed")
+        if len(waiting & unsettled) > self._limit:
+            self.problem("bounded", f"{len(waiting & unsettled)} in flight, {self._limit} allowed")
 
     # The end.
 

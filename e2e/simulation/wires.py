@@ -63,6 +63,9 @@ ELECTED_FAULTS = (*ENGINE_FAULTS, SLEEP)
 """Also what only an election can stand: a process that sleeps right before its call leaves."""
 KUBE_FAULTS = (CRASH_BEFORE, CRASH_AFTER, LOST_ANSWER, LOST_REQUEST, LATE, STALLED, FAULT, FAULT_AFTER, SECOND)
 
+WAITS = (LOST_ANSWER, LOST_REQUEST, STALLED)
+"""After which a sender waits until its request's time is over."""
+
 
 @dataclass(frozen=True)
 class Fault:
