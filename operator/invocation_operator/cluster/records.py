@@ -185,7 +185,7 @@ class RecordStore:
             obj = await self._client.create(RECORDS, self._namespace, body)
         except ObjectExists:
             return None
-        return Hold(self._client, Record.of(obj), self.identity, self.lease, self._clock)
+        return Hold(self._client, Record.of(obj), self.identity, self.lease, self._clock, held=True)
 
     async def take_over(self, record: Record) -> "Hold | None":
         """Become the holder of an unfinished run. None when somebody else was faster or it moved meanwhile."""
@@ -221,10 +221,18 @@ class Hold:
     """The right to work on one run, as long as it is renewed."""
 
     def __init__(
-        self, client: KubeClient, record: Record, identity: str, lease: Lease, clock: Callable[[], float]
+        self,
+        client: KubeClient,
+        record: Record,
+        identity: str,
+        lease: Lease,
+        clock: Callable[[], float],
+        *,
+        held: bool = False,
     ) -> None:
         self._client = client
         self.record = record
+        self._held = held
         self.lease = lease
         self._identity = identity
         self._clock = clock
@@ -266,13 +274,20 @@ class Hold:
             self.record.obj = obj
             self.record.status = full
             self._renewed = started
+            self._held = True
 
     async def _mine_after_all(self, meant: RecordStatus) -> Object:
-        """A conflict is our own when an earlier, unanswered try of the same write went through."""
+        """A conflict is our own when an earlier, unanswered try of the same write went through.
+
+        Not before the first write: then what is there may be the last write of an earlier life of this process, which
+        came after the record was read, and knows more.
+        """
         metadata = self.record.obj["metadata"]
+        if not self._held:
+            self._lost = True
+            raise HoldLost(self.record.name)
         obj = await self._client.get(RECORDS, metadata["namespace"], metadata["name"])
-        holder = (obj.get("status") or {}).get("holder")
-        if not self._identity or holder != self._identity:
+        if (obj.get("status") or {}).get("holder") != self._identity:
             self._lost = True
             raise HoldLost(self.record.name)
         body = {**obj, "status": dump(meant)}

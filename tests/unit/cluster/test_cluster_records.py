@@ -84,7 +84,7 @@ async def test_record_that_can_be_read_is_found() -> None:
 async def test_hold_that_meets_a_conflict_is_kept_only_if_it_was_its_own(status: dict[str, Any], mine: bool) -> None:
     kube = Keeper()
     record = Record.of(kept(kube))
-    hold = Hold(cast("KubeClient", kube), record, "me", Lease(), lambda: 0.0)
+    hold = Hold(cast("KubeClient", kube), record, "me", Lease(), lambda: 0.0, held=True)
     kept(kube, status=status)
     kube.conflicts = 1
     if mine:
@@ -94,3 +94,13 @@ async def test_hold_that_meets_a_conflict_is_kept_only_if_it_was_its_own(status:
         with pytest.raises(HoldLost):
             await hold.commit(lambda: RecordStatus(phase=Phase.RUNNING))
         assert not hold.certain
+
+
+async def test_takeover_does_not_write_over_a_late_write_of_an_earlier_life() -> None:
+    """It ended a soak, came after the record had been read, and the soak began anew."""
+    kube = Keeper()
+    record = Record.of(kept(kube, status={"holder": "me", "phase": "Running", "ledger": "before"}))
+    late = kept(kube, status={"holder": "me", "phase": "Running", "ledger": "after"})
+    kube.conflicts = 1
+    assert await store(kube).take_over(record) is None
+    assert (await kube.get(RECORDS, "ops", "iact-1"))["status"] == late["status"]
