@@ -69,8 +69,7 @@ class Board:
     @property
     def obj(self) -> Object:
         """The newest version of the object that is known."""
-        known = self._cell.obj
-        return known if known is not None and known["metadata"]["uid"] == self._obj["metadata"]["uid"] else self._obj
+        return self._cell.latest(self._obj)
 
     @property
     def generation(self) -> int:
@@ -124,12 +123,11 @@ class Board:
 
     def _keep(self, obj: Object, status: ActionStatus) -> None:
         self.status = status
-        if self._cell.obj is not None and self._cell.obj["metadata"]["uid"] == obj["metadata"]["uid"]:
+        if self._cell.has(obj):
             self._cell.keep(obj)
         self._obj = obj
 
     def _gone(self) -> None:
         """The watch may have missed the deletion; whoever looks at the cell must know."""
-        known = self._cell.obj
-        if known is not None and known["metadata"]["uid"] == self._obj["metadata"]["uid"]:
+        if self._cell.has(self._obj):
             self._cell.put(None)

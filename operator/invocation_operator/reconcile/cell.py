@@ -21,6 +21,14 @@ class Cell:
         # In the order in which they were hung: what wakes whom first is the same in every replay of a history.
         self._bells: dict[asyncio.Event, None] = {}
 
+    def has(self, obj: Object) -> bool:
+        """Whether it is the very object, and not a successor of its name, that ``obj`` is a version of."""
+        return self.obj is not None and bool(self.obj["metadata"]["uid"] == obj["metadata"]["uid"])
+
+    def latest(self, obj: Object) -> Object:
+        """Return the newest version that is known of the very object that ``obj`` is a version of."""
+        return self.obj if self.obj is not None and self.has(obj) else obj
+
     def put(self, obj: Object | None) -> None:
         """Take in what the watch says and ring the bells; what is not newer than our own last write is passed over."""
         if obj is not None and self.obj is not None and not _newer(obj, self.obj):

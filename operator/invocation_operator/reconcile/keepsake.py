@@ -44,7 +44,7 @@ class Keepsakes:
         content = _packed(entries)
         uid = obj["metadata"]["uid"]
         name = f"rpol-previous-{hashlib.sha256(uid.encode() + content).hexdigest()[:40]}" if content else None
-        current = cell.obj if cell.obj is not None and cell.obj["metadata"]["uid"] == uid else obj
+        current = cell.latest(obj)
         status = read_status(current)
         if status.restore_from == name:
             return name

@@ -203,7 +203,7 @@ class RetentionReconciler:
             await asyncio.sleep(HEEDED_SECONDS)
         if listed:
             return obj
-        current = cell.obj if cell.obj is not None and cell.obj["metadata"]["uid"] == uid else obj
+        current = cell.latest(obj)
         update = {"holds": shown or None}
         written = await status_writer.write(
             self.client,
@@ -235,7 +235,7 @@ class RetentionReconciler:
             return
         first = known.would_release is None and freed is not None
         memory.counted, memory.counted_at = generation, now
-        current = cell.obj if cell.obj is not None and cell.obj["metadata"]["uid"] == obj["metadata"]["uid"] else obj
+        current = cell.latest(obj)
         status = within(read_status(current).model_copy(update={"holds": made or None, "would_release": freed}))
         cell.keep(await status_writer.write(self.client, RETENTION_POLICIES, current, status, shared=True))
         if first and spec.apply_to_existing:
@@ -352,7 +352,7 @@ class RetentionReconciler:
     async def _say(self, cell: Cell, obj: Object, own: Mapping[str, object], talk: Talk) -> None:
         """Write the fields that are this reconciler's ``own``; what sweeps say meanwhile stays as it is."""
         metadata = obj["metadata"]
-        current = cell.obj if cell.obj is not None and cell.obj["metadata"]["uid"] == metadata["uid"] else obj
+        current = cell.latest(obj)
         status = read_status(current)
         earlier = conditions.find(status.conditions, "Ready")
         built = conditions.build(

@@ -43,8 +43,7 @@ class SweepEntries:
     @property
     def obj(self) -> Object:
         """The newest version of the policy that is known."""
-        known = self._cell.obj
-        return known if known is not None and known["metadata"]["uid"] == self._obj["metadata"]["uid"] else self._obj
+        return self._cell.latest(self._obj)
 
     def read(self) -> dict[str, SweepStatus]:
         """Return the entries by name, as they are known now."""

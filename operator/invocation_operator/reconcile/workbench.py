@@ -67,7 +67,8 @@ class Workbench:
         key = (obj["metadata"]["namespace"], obj["metadata"]["name"])
         cell = self._cells.get(key)
         if deleted:
-            if cell is not None and _same(cell.obj, obj):
+            # A late deletion of a predecessor says nothing about the object that now has its name.
+            if cell is not None and cell.has(obj):
                 cell.put(None)
                 self._take_up(cell)
             return
@@ -169,11 +170,6 @@ class Workbench:
             else:
                 # Told to rest; perhaps it was told to begin again before this task heeded that.
                 self._take_up(cell)
-
-
-def _same(known: Object | None, obj: Object) -> bool:
-    """A late deletion of a predecessor says nothing about the object that now has its name."""
-    return known is not None and known["metadata"]["uid"] == obj["metadata"]["uid"]
 
 
 def _pause(retry: Retry, waits: int) -> float:
