@@ -10,6 +10,7 @@ from typing import Any
 
 from e2e.rig import Engine, ServicesProcess
 from e2e.scenarios.lane import Lane
+from e2e.scenarios.sagas import CANCEL, story
 
 Problems = list[str]
 
@@ -40,10 +41,7 @@ def one_child_each(engine: Engine, ids: Sequence[str]) -> Problems:
 
 def cancel_signals(engine: Engine, ids: Sequence[str]) -> Counter[str]:
     """How many cancel signals each journal holds."""
-    rows = engine.sql(
-        f"select id from sys_journal where id in ({listed(ids)}) and entry_type = 'Notification: Signal'"
-        " and entry_lite_json like '%\"SignalIndex\":1}%'"
-    )
+    rows = engine.sql(f"select id from sys_journal where id in ({listed(ids)}) and {CANCEL}")
     return Counter(row["id"] for row in rows)
 
 
@@ -72,11 +70,20 @@ def ended_as(engine: Engine, ids: Sequence[str], failure: str) -> Problems:
 
 
 def cancelled_once(engine: Engine, lab: ServicesProcess, ids: Sequence[str]) -> Problems:
-    """Cancelled by one signal, and compensated once each."""
+    """Cancelled by one signal and compensated once each; a step that the engine ran again is told, and no problem."""
     problems = ended_as(engine, ids, "cancelled")
-    signals, compensated = cancel_signals(engine, ids), Counter(lab.world()["compensations"])
+    signals, world = cancel_signals(engine, ids), lab.world()
+    compensated = Counter(world["compensations"])
     problems += [f"{id_} has {signals[id_]} cancel signals, not 1" for id_ in ids if signals[id_] != 1]
-    problems += [f"{id_} was compensated {compensated[id_]} times, not once" for id_ in ids if compensated[id_] != 1]
+    for id_ in ids:
+        if compensated[id_] == 1:
+            continue
+        seen = story(engine, id_, world["sagas"].get(id_, ()))
+        told = f"{id_} was compensated {compensated[id_]} times, not once\n{seen}"
+        if seen.step_was_run_again:
+            print(f"the engine ran a step again: {told}", flush=True)
+        else:
+            problems.append(told)
     return problems
 
 

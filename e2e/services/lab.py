@@ -10,6 +10,7 @@ Settings by environment variable:
 
 import asyncio
 import os
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -33,7 +34,13 @@ PROTO = os.environ.get("LAB_PROTOCOL", "bidi")
 PREFIX = os.environ.get("LAB_PREFIX", "")
 
 # state of the outside world; lets a test flip a failing handler to success
-WORLD: dict[str, Any] = {"heal": False, "compensations": []}
+WORLD: dict[str, Any] = {"heal": False, "compensations": [], "sagas": {}}
+
+
+def saw(attempt: list[Any], what: str) -> None:
+    """Write down what an attempt of a saga came to, and when."""
+    attempt.append([round(time.time(), 3), what])
+
 
 fast_retry = InvocationRetryPolicy(
     initial_interval=timedelta(milliseconds=200), exponentiation_factor=1.5, max_interval=timedelta(seconds=2)
@@ -200,25 +207,40 @@ async def swallow_and_refail(ctx: Context, seconds: float) -> str:
 
 @svc.handler()
 async def saga(ctx: Context, seconds: float) -> str:
-    comps = []
+    """A step, a long wait, and a compensation of two seconds. Each attempt leaves its story in `WORLD["sagas"]`: a step
+    that is run again, because what came of it was lost, is told from a compensation that was asked for twice.
+    """
+    id_ = ctx.request().id
+    attempt: list[Any] = []
+    WORLD["sagas"].setdefault(id_, []).append(attempt)
 
     async def book():
         return "booked"
 
+    async def unbook():
+        saw(attempt, "step begun")
+        try:
+            await asyncio.sleep(2)
+        except BaseException as error:
+            saw(attempt, f"step cut: {type(error).__name__}")
+            raise
+        WORLD["compensations"].append(id_)
+        saw(attempt, "step done")
+        return "unbook"
+
+    saw(attempt, "entered")
     try:
-        comps.append("unbook")
         await ctx.run_typed("book", book)
         await ctx.sleep(timedelta(seconds=seconds))
         return "saga done"
     except TerminalError:
-        for c in reversed(comps):
-
-            async def comp(c=c):
-                await asyncio.sleep(2)
-                WORLD["compensations"].append(ctx.request().id)
-                return c
-
-            await ctx.run_typed(c, comp)
+        saw(attempt, "cancelled")
+        try:
+            await ctx.run_typed("unbook", unbook)
+        except BaseException as error:
+            saw(attempt, f"compensation left: {type(error).__name__}")
+            raise
+        saw(attempt, "compensated")
         raise
 
 
