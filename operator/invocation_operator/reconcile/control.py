@@ -33,6 +33,11 @@ class Stop(StrEnum):
         return self in (Stop.SUSPENDED, Stop.ENGINE_SUSPENDED)
 
     @property
+    def hands_over(self) -> bool:
+        """Whether another holder, or a later life of this one, goes on with what is in flight."""
+        return self in (Stop.SHUTDOWN, Stop.HOLD_LOST)
+
+    @property
     def lets_settle(self) -> bool:
         """Whether what was asked is looked at until it has an outcome, and not only once more."""
         return self in (Stop.TOO_MANY_FAILURES, Stop.GUARDRAIL_TIGHTENED)

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from invocation_operator.reconcile.due import Due
 from invocation_operator.reconcile.flight import Batches, Flight
@@ -102,17 +103,19 @@ class Dispatcher:
 
     def _start(self, flights: Sequence[Flight], *, first: bool) -> None:
         for start in range(0, len(flights), LOOK_BATCH):
-            task = asyncio.ensure_future(self.handle(flights[start : start + LOOK_BATCH]))
+            some = flights[start : start + LOOK_BATCH]
+            task = asyncio.ensure_future(self.handle(some))
             self.tasks.add(task)
             self._first_looks += first
-            task.add_done_callback(self._first_handled if first else self._handled)
+            task.add_done_callback(partial(self._handled, some, first))
 
-    def _first_handled(self, task: asyncio.Task[None]) -> None:
-        self._first_looks -= 1
-        self._handled(task)
-
-    def _handled(self, task: asyncio.Task[None]) -> None:
+    def _handled(self, flights: Sequence[Flight], first: bool, task: asyncio.Task[None]) -> None:  # noqa: FBT001
         self.tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
+        self._first_looks -= first
+        if task.cancelled():
+            # Cut off before anything was sent; nobody has put them back.
+            for flight in flights:
+                flight.busy = False
+        elif task.exception() is not None:
             self.failure = task.exception()
         self.ring()

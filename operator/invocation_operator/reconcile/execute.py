@@ -293,19 +293,20 @@ class Executor:
                 self._held_up = True
                 # After the last wait above: what gave up its turn meanwhile must not pass for asked.
                 self._drop_unasked()
+            if final is Stop.HOLD_LOST:
+                await self.scrutiny.give_up()
             if final is not None and self._wound_down(final, now - stopped_at):
                 await self._last_look(final)
-                handed_over = self._flights if final in (Stop.SHUTDOWN, Stop.HOLD_LOST) else None
-                self.run.tidy(final.value, self._earlier, handed_over)
+                self.run.tidy(final.value, self._earlier, self._flights if final.hands_over else None)
                 return final
             if final is None and feeder.done() and not self._flights:
                 return None
-            wait = self.outage.until - now
+            wait = TICK_SECONDS if final is Stop.HOLD_LOST else self.outage.until - now
             await self.dispatcher.pause(min(wait, TICK_SECONDS) if wait > 0 else self.dispatcher.start(now))
 
     def _recall(self, stop: Stop) -> None:
         """What an earlier life may have asked is looked at before the end, also when the stop came first."""
-        for index in () if stop in (Stop.SHUTDOWN, Stop.HOLD_LOST) else sorted(self._earlier):
+        for index in () if stop.hands_over else sorted(self._earlier):
             if index not in self._flights and self.run.ledger.outcome(index) is None:
                 self.lane.insist(1)
                 self._launch(index, lost=True)
@@ -327,7 +328,7 @@ class Executor:
 
     async def _last_look(self, stop: Stop) -> None:
         """What was asked is looked at once more; what shows no effect then is not verified, and said to be so."""
-        if stop in (Stop.SHUTDOWN, Stop.HOLD_LOST) or not self._flights:
+        if stop.hands_over or not self._flights:
             return
         left = list(self._flights.values())
         for start in range(0, len(left), LOOK_BATCH):
@@ -428,8 +429,7 @@ class Executor:
 
     @staticmethod
     def _later(flight: Flight, now: float, *, patient: bool = False) -> None:
-        flight.queued = False
-        flight.patient = patient
+        flight.queued, flight.patient = False, patient
         flight.due = now + (PATIENCE_SECONDS if patient else flight.pace)
         flight.pace = min(flight.pace * LOOK_GROWTH, LOOK_LIMIT_SECONDS)
 

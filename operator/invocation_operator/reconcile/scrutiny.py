@@ -4,14 +4,15 @@ Part of the executor. Two things look like an effect and may be none: another cl
 none of the invocations, and an engine that was restarted shows none of them before it has read its log.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from invocation_operator.engine.client import EngineClient
 from invocation_operator.engine.replay import require_caught_up
 from invocation_operator.plan.operation.base import NEVER_STARTED, Child, Evidence, Item, Operation, Seen
 from invocation_operator.reconcile.control import Control, Stop
-from invocation_operator.reconcile.flight import Batches, Flight
+from invocation_operator.reconcile.flight import Batches, Flight, cancel_all
 from invocation_operator.reconcile.look import Looker, Question, as_planned
 from invocation_operator.reconcile.outage import Outage
 from invocation_operator.reconcile.runclock import RunClock
@@ -40,10 +41,28 @@ class Scrutiny:
     """Asked before "it is gone" is believed. Sets the stop when another cluster answers."""
     plan_is_new: Callable[[], bool] = lambda: False
     """Whether the plan's own query was so short a time ago that it counts as a look."""
+    _looking: set[asyncio.Task[None]] = field(default_factory=set)
     _absent: bool = False
     """Whether invocations turned out to be gone: then that is what to expect of others."""
 
     async def look(self, flights: Sequence[Flight]) -> list[Seen | None]:
+        """Return what is seen, None for what cannot be read. Raises the engine client's errors."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._looking.add(task)
+        try:
+            return await self._look(flights)
+        finally:
+            self._looking.discard(task)
+
+    async def give_up(self) -> None:
+        """Cut off those who look: nobody is to act on what they see, and one that stalls may take half a minute.
+
+        Who sends calls is no more among them. Until these are answered, what they claim must not be asked by others.
+        """
+        await cancel_all(self._looking)
+
+    async def _look(self, flights: Sequence[Flight]) -> list[Seen | None]:
         """Look, and look again at what must not be believed at once: absence, and a lost call that left no trace.
 
         Another cluster knows none of the invocations, and one that was restarted none before it has read its log.

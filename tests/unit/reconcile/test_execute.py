@@ -315,6 +315,40 @@ def test_run_that_is_deleted_while_a_call_gives_up_its_turn_does_not_count_it_as
     virtual_time.run(deleted())
 
 
+@pytest.mark.parametrize(
+    ("look_seconds", "call_seconds", "least", "most"),
+    [
+        pytest.param(30.0, 0.0, 1.0, 1.5, id="looks that stall are dropped"),
+        pytest.param(0.0, 5.0, 5.0, 5.5, id="calls are waited for"),
+    ],
+)
+def test_run_that_lost_its_hold_waits_for_calls_and_not_for_looks(
+    look_seconds: float, call_seconds: float, least: float, most: float
+) -> None:
+    async def play() -> None:
+        clock = asyncio.get_running_loop().time
+        made = scene(3, "Pause", status=S.RUNNING, limits={"maxInFlight": 1}, now=clock)
+        look, operate = made.engine.look, made.engine.operate
+
+        async def slow_look(*asked: Any, **more: Any) -> list[Seen]:
+            await asyncio.sleep(look_seconds if made.engine.calls else 0.0)
+            return await look(*asked, **more)
+
+        async def slow_operate(*asked: Any, **more: Any) -> Answer:
+            await asyncio.sleep(call_seconds)
+            return await operate(*asked, **more)
+
+        made.engine.look, made.engine.operate = slow_look, slow_operate  # type: ignore[method-assign]
+        began = clock()
+        made.control.holds = lambda: clock() - began < 1.0
+        assert await made.executor.execute() is Stop.HOLD_LOST
+        assert least <= clock() - began < most
+        assert made.engine.calls == [("pause", "inv_0")]
+        assert made.ledger.intended() == [0], "the next holder looks at it"
+
+    virtual_time.run(play())
+
+
 async def test_run_whose_guardrails_are_tightened_asks_nothing_more_and_lets_settle_what_was_asked() -> None:
     made = scene(30, limits={"maxInFlight": 3})
     made.engine.effect_after = 6
