@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from invocation_operator.reconcile.claims import Claims
+from invocation_operator.reconcile.repeats import Repeats
 
 HELPING = 100
 """Most permits that one grant hands out while several runs share the engine."""
@@ -24,6 +25,7 @@ class Budget:
     def __init__(self, max_in_flight: int, operations_per_second: int, clock: Callable[[], float]) -> None:
         self._clock = clock
         self.claims = Claims(clock)
+        self.repeats = Repeats(clock)
         self.max_in_flight = max_in_flight
         self.rate = operations_per_second
         self._held = 0

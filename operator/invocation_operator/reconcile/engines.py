@@ -294,7 +294,7 @@ class Engines:
             if station.unsettled is not None and now - station.unsettled[1] < SETTLED_SECONDS:
                 raise station.unsettled[0]
             try:
-                await require_caught_up(station.client)
+                await station.budget.repeats.ask(lambda: require_caught_up(station.client))
             except errors.EngineError as error:
                 station.unsettled = error, self._clock()
                 raise

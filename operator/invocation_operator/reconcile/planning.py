@@ -112,32 +112,34 @@ async def make_plan(
     scopes = resolved.probe.capabilities.scopes
     target, statuses = with_statuses(spec.target, spec.action)
     frozen = freeze(target, now, statuses)
-    builder = PlanBuilder(spec, redact_keys=resolved.spec.redact_keys)
-    client = resolved.station.client
+    client, ask = resolved.station.client, resolved.station.budget.repeats.ask
     held = resolved.station.holds.frozen(now) if spec.action in CLEARS else []
     try:
         statement = select(frozen, SET_COLUMNS, scopes_supported=scopes, keep_last=keep_last, held=held, also=also)
-        excluded, services, cut = await asyncio.gather(
-            _excluded(client, frozen, scopes=scopes),
+
+        excluded, services, (builder, cut) = await asyncio.gather(
+            ask(lambda: _excluded(client, frozen, scopes=scopes)),
             _services(client, spec),
-            _collect(
-                client,
-                frozen,
-                builder,
-                spec.limits.max_targets,
-                only,
-                scopes=scopes,
-                keep_last=keep_last,
-                held=held,
-                also=also,
+            ask(
+                lambda: _collect(
+                    client,
+                    frozen,
+                    PlanBuilder(spec, redact_keys=resolved.spec.redact_keys),
+                    spec.limits.max_targets,
+                    only,
+                    scopes=scopes,
+                    keep_last=keep_last,
+                    held=held,
+                    also=also,
+                )
             ),
         )
-        told = await _held(client, frozen, resolved, now, scopes=scopes) if held else []
+        told = await ask(lambda: _held(client, frozen, resolved, now, scopes=scopes)) if held else []
     except UnsupportedFilter as error:
         return Refusal(r.UNSUPPORTED_FILTER, str(error))
     if cut or len(builder.targets) > spec.limits.max_targets:
-        return await _too_many(client, frozen, spec, scopes=scopes)
-    cascade, descending = await _cascade(client, spec, builder)
+        return await ask(lambda: _too_many(client, frozen, spec, scopes=scopes))
+    cascade, descending = await ask(lambda: _cascade(client, spec, builder))
     plan = builder.finish(time=now, excluded_by_status=excluded, cascade=cascade, services=services)
     plan = replace(plan, warnings=[*told, *plan.warnings])
     reach, refused = await _check(client, spec, resolved, plan, descending.by_service)
@@ -159,7 +161,8 @@ async def _check(
     refused = check_plan(
         reach, spec.limits.max_targets, resolved.guardrails, resolved.namespace_labels, caused_operations(spec)
     )
-    return reach, refused or await _share(client, spec, plan, descending)
+    ask = resolved.station.budget.repeats.ask
+    return reach, refused or await ask(lambda: _share(client, spec, plan, descending))
 
 
 def _uncounted(refused: Refusal, descending: Descendants) -> Refusal:
@@ -203,11 +206,11 @@ async def _collect(
     keep_last: int | None,
     held: Sequence[FrozenTarget],
     also: Also | None,
-) -> bool:
-    """Plan what matches; True when there are more rows than may be planned."""
+) -> tuple[PlanBuilder, bool]:
+    """Plan what matches; True with it when there are more rows than may be planned."""
     if frozen.ids:
         await _collect_named(client, frozen, builder, only, scopes=scopes, held=held)
-        return False
+        return builder, False
     # What was previewed must not be pushed out of the target's limit by what came later.
     bounded = replace(frozen, limit=None) if only is not None else frozen
     limit = None if only is not None else most + 1
@@ -229,7 +232,7 @@ async def _collect(
                 before.add(last)
             if only is None or only.holds(row.id, row.created_at):
                 builder.add(row)
-    return limit is not None and total >= limit
+    return builder, limit is not None and total >= limit
 
 
 def _read(found: Row) -> InvocationRow:

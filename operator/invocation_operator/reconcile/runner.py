@@ -270,7 +270,8 @@ async def _latest(task: Task) -> dict[str, str] | None:
     resume = task.spec.resume
     if resume is None or resume.deployment != "Latest":
         return None
-    return await task.resolved.station.client.deployments_of_services()
+    station = task.resolved.station
+    return await station.budget.repeats.ask(station.client.deployments_of_services)
 
 
 def _waves(task: Task) -> Waves | None:

@@ -212,7 +212,8 @@ class SweepReconciler:
 
     async def _outlived(self, scene: Scene, occasion: Occasion, resolved: Resolved, now: datetime) -> Also:
         """Return the condition for what exists and has outlived the policy's values."""
-        found = await in_force(self.policies, scene.cell.key, scene.spec, resolved)
+        ask = resolved.station.budget.repeats.ask
+        found = await ask(lambda: in_force(self.policies, scene.cell.key, scene.spec, resolved))
         conditions = outlived(found, requested_values(scene.spec), now)
         results = occasion.sweep.name == plan.EXISTING_RESULTS
         return Also(conditions.completions if results else conditions.journals, COLUMNS)

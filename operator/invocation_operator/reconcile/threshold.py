@@ -20,8 +20,10 @@ async def cross(engines: Engines, resolved: Resolved, *, clears: bool) -> tuple[
     """
     if clears:
         await engines.know_holds()
-    client = resolved.station.client
-    now, seen, _ = await asyncio.gather(client.now(), client.identity(), engines.require_caught_up(resolved.station))
+    client, ask = resolved.station.client, resolved.station.budget.repeats.ask
+    now, seen, _ = await asyncio.gather(
+        ask(client.now), ask(client.identity), engines.require_caught_up(resolved.station)
+    )
     if seen.cluster_name != resolved.identity.cluster_name:
         resolved.station.probe = None
         raise Waiting("EngineChanged", "another cluster answers behind the engine's address; looking again.")

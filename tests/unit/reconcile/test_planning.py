@@ -45,6 +45,10 @@ def row(number: int, *, born: int = 0, **fields: Any) -> Row:
     return {name: value for name, value in (base | fields).items() if value is not None}
 
 
+async def no_time(_: float) -> None:
+    """What is asked again need not be waited for."""
+
+
 class MemoryEngine:
     """Answers by what a statement asks for."""
 
@@ -55,13 +59,23 @@ class MemoryEngine:
         self.schemas: list[str] | errors.EngineError = ["checkout"]
         self.names: list[str] | errors.EngineError = ["checkout"]
         self.asked: list[str] = []
+        self.failures: dict[str, int] = {}
+        """How often what holds this text fails before it is answered."""
+
+    def fail(self, sql: str) -> None:
+        for text, left in self.failures.items():
+            if left and text in sql:
+                self.failures[text] -= 1
+                raise errors.CutOff("the answer stopped")
 
     async def query(self, sql: str) -> AsyncIterator[Row]:
         limit = int(sql.rpartition("limit ")[2]) if " limit " in sql else len(self.found)
         for found in [] if "invoked_by_id is not null" in sql else self.found[:limit]:
             yield found
+        self.fail(sql)
 
     async def rows(self, sql: str) -> list[Row]:
+        self.fail(sql)
         if "count(*)" in sql:
             return self.counted
         return self.found if "order by" in sql else self.named
@@ -82,6 +96,7 @@ class MemoryEngine:
     def resolved(self) -> Resolved:
         client = cast("EngineClient", self)
         budget = Budget(1, 1, lambda: 0.0)
+        budget.repeats.sleep = no_time
         station = Station("e:9070", Connection("http://e:9070"), 30.0, client, budget, asyncio.Semaphore(1))
         offered = EngineCapabilities(True, True, True, True, True)
         version = Version("1.7.12", (1, 7, 12))
@@ -161,6 +176,36 @@ async def test_named_id_in_a_status_of_a_newer_engine_is_skipped_alone() -> None
         (inv(2), Outcome.SKIPPED, "UnknownStatus"),
         (inv(3), Outcome.FAILED, "NotFound"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("part", "fields"),
+    [
+        pytest.param("created_at", {}, id="the set, after its last row"),
+        pytest.param("group by i.status", {}, id="what the default statuses leave out"),
+        pytest.param("invoked_by_id is not null", {}, id="descendants"),
+        pytest.param("as service", {"limits": {"maxPercentOfService": 100}}, id="the share of a service"),
+        pytest.param("i.status in", {"target": {"ids": [inv(1), inv(2)]}}, id="named ids"),
+    ],
+)
+@pytest.mark.parametrize(("failures", "made"), [(2, True), (3, False)])
+async def test_plan_of_which_a_query_fails_asks_that_query_again_and_is_the_same(
+    part: str, fields: dict[str, Any], failures: int, made: bool
+) -> None:
+    def engine() -> MemoryEngine:
+        engine = MemoryEngine(row(1), row(2))
+        engine.named, engine.counted = [row(1), row(2)], [{"status": "running", "service": "checkout", "count": 2}]
+        return engine
+
+    troubled = engine()
+    troubled.failures[part] = failures
+    if made:
+        found, wanted = (await planned(troubled, **fields)).plan, (await planned(engine(), **fields)).plan
+        assert (found.hash, found.status(), found.named) == (wanted.hash, wanted.status(), wanted.named)
+    else:
+        with pytest.raises(errors.CutOff):
+            await planned(troubled, **fields)
+    assert troubled.failures == {part: 0}
 
 
 LARGE = errors.BadReply("the answer is larger than what is taken")
