@@ -40,6 +40,8 @@ class Claims:
         self._forget()
 
     def _forget(self) -> None:
+        if not self._order:
+            return
         now = self._clock()
         while self._order and self._order[0][0] <= now:
             until, invocation_id = self._order.popleft()

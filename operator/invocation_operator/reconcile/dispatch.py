@@ -46,13 +46,15 @@ class Dispatcher:
     _first_looks: int = 0
     """Batches that are on their way to be asked for the first time."""
 
-    def put(self, flight: Flight) -> None:
-        """Have it seen to when it is due."""
-        flight.busy = False
-        if flight.patient:
-            self._patient.append(flight)
-        else:
-            (self._unasked if flight.fresh else self._asked).put(flight)
+    def put(self, flights: Sequence[Flight]) -> None:
+        """Have them seen to when they are due."""
+        unasked: list[Flight] = []
+        asked: list[Flight] = []
+        for flight in flights:
+            flight.busy = False
+            (self._patient if flight.patient else unasked if flight.fresh else asked).append(flight)
+        self._unasked.put(unasked)
+        self._asked.put(asked)
 
     @property
     def asking(self) -> bool:
@@ -80,12 +82,14 @@ class Dispatcher:
         idle = self._first_looks == 0 and (self._unasked.next is None or self._unasked.next > now)
         hurry = idle and self.starved()
         # All are as patient as the others, so the first is due first.
+        ended: list[Flight] = []
         while self._patient and (hurry or self._patient[0].due <= now):
             flight = self._patient.popleft()
             if not flight.landed:
                 flight.patient = False
                 flight.due = now
-                self.put(flight)
+                ended.append(flight)
+        self.put(ended)
 
     def ring(self) -> None:
         """Something happened: there may be more to start on."""

@@ -20,12 +20,13 @@ from invocation_operator.api.v1alpha1.action import Outcome
 from invocation_operator.engine import errors
 from invocation_operator.engine.client import EngineClient
 from invocation_operator.plan.ledger import BAD
-from invocation_operator.plan.operation.base import Ask, Decision, Item, Seen, Settled, Verb
+from invocation_operator.plan.operation.base import Ask, Item, Seen, Settled
 from invocation_operator.reconcile.budget import Lane
 from invocation_operator.reconcile.claims import Claims
 from invocation_operator.reconcile.control import Control, Stop
+from invocation_operator.reconcile.decide import Decider
 from invocation_operator.reconcile.dispatch import LOOK_BATCH, TICK_SECONDS, Dispatcher
-from invocation_operator.reconcile.flight import Batches, Call, Flight, cancel_all, never_sent
+from invocation_operator.reconcile.flight import Batches, Call, Flight, Flights, cancel_all, never_sent
 from invocation_operator.reconcile.look import Looker
 from invocation_operator.reconcile.outage import Outage
 from invocation_operator.reconcile.run import Intent, Run
@@ -44,8 +45,6 @@ PATIENCE_SECONDS = 2.0
 DECIDED_AT_ONCE = 200
 """Decisions without giving way to anything else."""
 HELPING_SECONDS = 0.02
-CLAIMED = frozenset({Verb.CANCEL, Verb.RESTART_AS_NEW})
-"""What must not be asked by two runs at the same time."""
 FINISH_SECONDS = 60.0
 """How long what must not be left half done may take after a stop."""
 
@@ -69,11 +68,12 @@ class Executor:
     batches: Batches = field(default_factory=lambda: Batches(usable=False))
     connections: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(64))
     claims: Claims = field(default_factory=lambda: Claims(time.monotonic))
-    """What runs on this engine are cancelling and restarting now; shared by all of them."""
+    """See ``Decider``."""
     sender: Sender = field(init=False)
     scrutiny: Scrutiny = field(init=False)
+    decider: Decider = field(init=False)
     dispatcher: Dispatcher = field(init=False)
-    _flights: dict[int, Flight] = field(default_factory=dict)
+    _flights: Flights = field(default_factory=Flights)
     _freed: asyncio.Event = field(default_factory=asyncio.Event)
     _soak: Soak | None = None
     _earlier: frozenset[int] = frozenset()
@@ -107,8 +107,10 @@ class Executor:
             outage=self.outage,
             confirm_engine=self.confirm_engine,
             allowed=self._allowed,
+            turn_came=self._flights.turn_came,
             settle=self._settle,
         )
+        self.decider = Decider(self.run.operation, self.clock, self.claims)
         self.dispatcher = Dispatcher(self._handle, self.batches, self._starved)
         if (waves := self.run.waves) is not None:
             if self.looks is None:
@@ -136,23 +138,23 @@ class Executor:
             return None if self.run.complete and not told else stop
         finally:
             await cancel_all([feeder, ringer, *self.dispatcher.tasks])
-            for flight in self._flights.values():
-                self._unclaim(flight.item)
+            for flight in self._flights:
+                self.decider.let_go(flight.item)
             self.lane.close()
 
     @property
     def all_asked(self) -> bool:
         """Whether nothing is left to be asked for the first time."""
-        return not self.run.ledger.untouched and not any(flight.fresh for flight in self._flights.values())
+        return not self.run.ledger.untouched and not any(flight.fresh for flight in self._flights)
 
     def note_asked(self) -> None:
         """Take in since when what is in flight was asked; called before each write of the record."""
-        self.run.note_asked({i: f.item.asks > 0 for i, f in self._flights.items()}, self._launching, self.clock.now())
+        self.run.note_asked((flight.item for flight in self._flights), self._launching, self.clock.now())
 
     def upcoming(self) -> Iterator[str]:
         """Yield the ids of those whose turn to be asked may come within a second."""
         most = self.lane.per_second()
-        for flight in self._flights.values():
+        for flight in self._flights:
             if flight.fresh:
                 most -= 1
                 yield flight.item.planned.id
@@ -175,7 +177,7 @@ class Executor:
 
     def turn(self) -> float:
         """Return in how many seconds the turn comes of what is decided now, at most."""
-        return self._queued() / self.lane.per_second()
+        return self._flights.queued / self.lane.per_second()
 
     # Feeding: permits, intent, and then into flight.
 
@@ -185,7 +187,7 @@ class Executor:
             self._take_limits()
             for index in sorted(self._earlier):
                 await self.lane.acquire(1)
-                self._launch(index, lost=True)
+                self._launch([run.lost(index, self.clock)])
             self._launching = None
         while not run.complete and self.control.final is None:
             if self._more_to_ask:
@@ -207,18 +209,18 @@ class Executor:
         run.ledger.intend(first, last)
         if not self.intent.covers(last):
             await self.intent.commit()
-        for index in range(first, last):
-            self._launching = index
-            self._launch(index, lost=False)
-            if (index - first) % LOOK_BATCH == LOOK_BATCH - 1 and index + 1 < last:
-                # A full batch is there: it can be on its way while the next ones come into flight.
-                self._launching = index + 1
-                await asyncio.sleep(0)
+        while (end := min(first + LOOK_BATCH, last)) < last:
+            self._launch(run.fresh(first, end, self.clock))
+            self._launching = first = end
+            # A full batch is there: it can be on its way while the next ones come into flight.
+            await asyncio.sleep(0)
+        self._launch(run.fresh(first, last, self.clock))
         self._launching = None
 
-    def _launch(self, index: int, *, lost: bool) -> None:
-        self._flights[index] = flight = Flight(self.run.item(index, self.clock, lost=lost))
-        self.dispatcher.put(flight)
+    def _launch(self, items: Sequence[Item]) -> None:
+        flights = [Flight(item) for item in items]
+        self._flights.launch(flights)
+        self.dispatcher.put(flights)
         self.dispatcher.ring()
 
     async def _room(self, most: int) -> int:
@@ -228,7 +230,7 @@ class Executor:
             self._take_limits()
             # No more than a second's worth of operations queue for their tokens: a stop must not wait behind more. They
             # are refilled by halves, so that intent is not kept for each one alone.
-            queued, rate = self._queued(), self.lane.per_second()
+            queued, rate = self._flights.queued, self.lane.per_second()
             helping = self.lane.helping()
             room = min(self.lane.room(), rate - queued, helping, most)
             if (trial := self.outage.room(self.clock.now())) is not None:
@@ -245,9 +247,6 @@ class Executor:
                 await asyncio.sleep(HELPING_SECONDS)
                 continue
             await self._wait_for_room()
-
-    def _queued(self) -> int:
-        return sum(flight.queued for flight in self._flights.values())
 
     async def _wait_for_room(self) -> None:
         """Wait until something landed, or a moment."""
@@ -309,34 +308,33 @@ class Executor:
         for index in () if stop.hands_over else sorted(self._earlier):
             if index not in self._flights and self.run.ledger.outcome(index) is None:
                 self.lane.insist(1)
-                self._launch(index, lost=True)
+                self._launch([self.run.lost(index, self.clock)])
 
     def _drop_unasked(self) -> None:
         """Nothing was sent for these. They give their permits back, and begin anew if the run goes on."""
-        for index, flight in list(self._flights.items()):
-            if not flight.busy and not flight.item.asks and not flight.item.lost:
-                self.run.ledger.release(index)
-                self._land(index)
+        for flight in [flight for flight in self._flights if flight.fresh and not flight.busy]:
+            self.run.ledger.release(flight.item.index)
+            self._land(flight)
 
     def _wound_down(self, stop: Stop, since: float) -> bool:
-        if any(flight.busy for flight in self._flights.values()):
+        if any(flight.busy for flight in self._flights):
             return False
         if stop.lets_settle:
             return not self._flights
-        unfinished = any(self.run.operation.inseparable(f.item) for f in self._flights.values())
+        unfinished = any(self.run.operation.inseparable(flight.item) for flight in self._flights)
         return not unfinished or stop is Stop.HOLD_LOST or since >= FINISH_SECONDS
 
     async def _last_look(self, stop: Stop) -> None:
         """What was asked is looked at once more; what shows no effect then is not verified, and said to be so."""
         if stop.hands_over or not self._flights:
             return
-        left = list(self._flights.values())
+        left = list(self._flights)
         for start in range(0, len(left), LOOK_BATCH):
             some = left[start : start + LOOK_BATCH]
             for flight in some:
                 flight.busy = True
             await self._handle(some, asking=False)
-        for flight in list(self._flights.values()):
+        for flight in list(self._flights):
             outcome = Outcome.AMBIGUOUS if flight.item.unknown else Outcome.UNVERIFIED
             self._settle(flight, Settled(outcome, stop.value))
 
@@ -352,19 +350,16 @@ class Executor:
         # More would wait so long for their turn that this look would be out of date.
         most = self.lane.per_second() if trial is None else trial
         asks: list[Call] = []
-        for number, (flight, view) in enumerate(zip(flights, seen, strict=False)):
+        for number, (flight, view, decision) in enumerate(self.decider.decide(flights, seen)):
             if number % DECIDED_AT_ONCE == DECIDED_AT_ONCE - 1:
                 await asyncio.sleep(0)
-            if view is None:
-                # It is there and cannot be read: nothing may be decided from it.
-                self._later(flight, self.clock.now())
-                continue
-            decision = self._claimed(flight.item, self._decide(flight.item, view))
             if isinstance(decision, Settled):
                 self._settle(flight, decision)
-            elif isinstance(decision, Ask) and self._denied(flight, decision, view):
+            elif view is None or not isinstance(decision, Ask):
+                self._later(flight, self.clock.now())
+            elif self._denied(flight, decision, view):
                 continue
-            elif isinstance(decision, Ask) and asking and len(asks) < most:
+            elif asking and len(asks) < most:
                 if anew := never_sent(flight.item, decision, view):
                     self.run.asked.forget(flight.item.index)
                 asks.append(Call(flight, decision, view, anew=anew))
@@ -378,45 +373,22 @@ class Executor:
         for call in asks:
             if not call.flight.landed:
                 self._later(call.flight, now, patient=patient and not call.flight.fresh)
-        for flight in flights:
-            if not flight.landed:
-                self.dispatcher.put(flight)
-
-    def _decide(self, item: Item, seen: Seen) -> Decision:
-        operation = self.run.operation
-        if not item.asks and not item.lost:
-            return operation.begin(item.planned, seen)
-        decision = operation.judge(item, seen, self.clock.now())
-        if isinstance(decision, Ask) and not item.asks:
-            return operation.first_ask(item, seen, decision)
-        return decision
-
-    def _claimed(self, item: Item, decision: Decision) -> Decision:
-        """Two runs that look at the same time see no cancel, and would both send one: the first to decide has it."""
-        if item.asks or not isinstance(decision, Ask) or decision.verb not in CLAIMED:
-            return decision
-        if self.claims.take(item.planned.id, self):
-            return decision
-        # What comes of a cancel is not known before it is settled; of a restart, it will be seen in a moment.
-        return Settled(Outcome.SKIPPED, "CancelPending") if decision.verb is Verb.CANCEL else None
+        self.dispatcher.put([flight for flight in flights if not flight.landed])
 
     def _denied(self, flight: Flight, ask: Ask, seen: Seen) -> bool:
         """End what an earlier life meant to ask, seems not to have asked, and must not be asked any more."""
         item, stop = flight.item, self.control.final
+        if stop is None or not stop.lets_settle:
+            return False
         meant = item.lost and not item.asks and not seen.cancelled and not self.run.operation.inseparable(item)
-        if stop is None or not stop.lets_settle or not meant:
+        if not meant:
             return False
         if never_sent(item, ask, seen):
             self.run.ledger.release(item.index)
-            self._land(item.index)
+            self._land(flight)
         else:
             self._settle(flight, Settled(Outcome.AMBIGUOUS, stop.value))
         return True
-
-    def _unclaim(self, item: Item) -> None:
-        # A restart may not be visible yet to others, who look ahead.
-        restarted = item.last is not None and item.last.verb is Verb.RESTART_AS_NEW
-        self.claims.release(item.planned.id, self, linger=restarted)
 
     def _allowed(self, calls: Sequence[Call]) -> Sequence[Call]:
         """Return those of ``calls`` that may be sent now."""
@@ -427,24 +399,23 @@ class Executor:
             return ()
         return [call for call in calls if self.run.operation.inseparable(call.flight.item)]
 
-    @staticmethod
-    def _later(flight: Flight, now: float, *, patient: bool = False) -> None:
-        flight.queued, flight.patient = False, patient
+    def _later(self, flight: Flight, now: float, *, patient: bool = False) -> None:
+        self._flights.turn_came(flight)
+        flight.patient = patient
         flight.due = now + (PATIENCE_SECONDS if patient else flight.pace)
         flight.pace = min(flight.pace * LOOK_GROWTH, LOOK_LIMIT_SECONDS)
 
     def _settle(self, flight: Flight, settled: Settled) -> None:
         self.run.settle(flight.item.index, settled)
-        self._land(flight.item.index)
+        self._land(flight)
         if settled.outcome in BAD:
             self._bad += 1
             if self.run.max_failures is not None and self._bad > self.run.max_failures:
                 self.control.final = self.control.final or Stop.TOO_MANY_FAILURES
 
-    def _land(self, index: int) -> None:
-        flight = self._flights.pop(index)
-        flight.landed = True
-        self._unclaim(flight.item)
+    def _land(self, flight: Flight) -> None:
+        self._flights.land(flight)
+        self.decider.let_go(flight.item)
         self.lane.release()
         self.dispatcher.ring()
         self._freed.set()

@@ -1,7 +1,7 @@
 """What the executor has on its way: items between intent and outcome, and calls between decision and answer."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +32,42 @@ class Flight:
     def fresh(self) -> bool:
         """Whether it was certainly not asked yet."""
         return not self.item.asks and not self.item.lost
+
+
+class Flights:
+    """Everything that one run has in flight, by index in its plan."""
+
+    def __init__(self) -> None:
+        self._by_index: dict[int, Flight] = {}
+        self.queued = 0
+        """How many wait for their turn to be asked for the first time."""
+
+    def __len__(self) -> int:
+        return len(self._by_index)
+
+    def __iter__(self) -> Iterator[Flight]:
+        return iter(self._by_index.values())
+
+    def __contains__(self, index: object) -> bool:
+        return index in self._by_index
+
+    def launch(self, flights: Iterable[Flight]) -> None:
+        """Take in what comes into flight."""
+        for flight in flights:
+            self._by_index[flight.item.index] = flight
+            self.queued += flight.queued
+
+    def turn_came(self, flight: Flight) -> None:
+        """Its turn to be asked is there, or it has given it up."""
+        if flight.queued:
+            flight.queued = False
+            self.queued -= 1
+
+    def land(self, flight: Flight) -> None:
+        """It has an outcome, or goes back to those that were never asked."""
+        self.turn_came(flight)
+        flight.landed = True
+        del self._by_index[flight.item.index]
 
 
 @dataclass(slots=True)

@@ -5,8 +5,10 @@ One query for a batch of ids, another only when an operation needs the journal o
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
+from invocation_operator.api.v1alpha1.target import InvocationStatus
 from invocation_operator.engine import evidence
 from invocation_operator.engine.client import EngineClient
 from invocation_operator.engine.errors import BadReply, reading
@@ -29,8 +31,10 @@ class Question:
     new_id: str | None = None
     first: bool = False
     """Whether it was certainly not asked yet: then what was found out ahead of its turn will do."""
-    by_plan: bool = False
-    """Whether the plan's own query was a look at the row, of a moment ago."""
+
+
+AS_PLANNED = {status: Seen(InvocationRow("", datetime.min.replace(tzinfo=UTC), status)) for status in InvocationStatus}
+"""What a plan has kept of a row beside its identity, which is the planned one: one for all that are in a status."""
 
 
 class Looker:
@@ -57,6 +61,28 @@ class Looker:
             return await children_of(self._client, ids)
         return await self._foresight.children(ids)
 
+    async def as_planned(
+        self, planned: Sequence[Planned], evidence: frozenset[Evidence], children: Mapping[str, list[Child]]
+    ) -> list[Seen]:
+        """Return what the plan's own query has shown, and the ``evidence`` beside it: no row is read once more.
+
+        ``children`` are told by ``children``.
+        """
+        paused = [one.id for one in planned] if Evidence.PAUSES in evidence else []
+        started = [one.id for one in planned if one.status not in NEVER_STARTED] if Evidence.SIGNALS in evidence else []
+        signals, pauses = await asyncio.gather(self._signals(started), self._pauses(paused))
+        if not (signals or pauses or children):
+            return [AS_PLANNED[one.status] for one in planned]
+        return [
+            replace(
+                AS_PLANNED[one.status],
+                signals=signals.get(one.id),
+                pauses=pauses.get(one.id),
+                children=tuple(children.get(one.id, ())),
+            )
+            for one in planned
+        ]
+
     async def look(
         self, questions: Sequence[Question], foreseen: Mapping[str, list[Child]] | None = None
     ) -> list[Seen | None]:
@@ -66,7 +92,6 @@ class Looker:
         None stands for an invocation whose row cannot be read, such as one in a status of a newer engine: it is there,
         and nothing may be decided on it.
         """
-        unread = [q.planned.id for q in questions if not q.by_plan]
         unstarted = {q.planned.id for q in questions if q.planned.status in NEVER_STARTED}
         wanted = [q.planned.id for q in questions if Evidence.SIGNALS in q.evidence]
         with_pauses = [q.planned.id for q in questions if Evidence.PAUSES in q.evidence]
@@ -77,14 +102,13 @@ class Looker:
         ]
         new_ids = [q.new_id for q in questions if q.new_id is not None and Evidence.NEW in q.evidence]
         (rows, unreadable), signals, pauses, children, new = await asyncio.gather(
-            self._rows(unread),
+            self._rows([q.planned.id for q in questions]),
             self._signals([id_ for id_ in wanted if id_ not in unstarted]),
             self._pauses(with_pauses),
             children_of(self._client, unknown),
             self._existing(new_ids),
         )
         children |= foreseen or {}
-        rows |= {q.planned.id: as_planned(q.planned) for q in questions if q.by_plan}
         # What has not started has no journal to look into; what has started since the plan does.
         started = [id_ for id_ in wanted if id_ in unstarted and id_ in rows and rows[id_].status not in NEVER_STARTED]
         signals |= await self._signals(started)
@@ -137,11 +161,6 @@ class Looker:
         found = await self._client.rows(f"select id from sys_invocation where id in ({_listed(ids)})")
         with reading("new invocations"):
             return frozenset(row["id"] for row in found)
-
-
-def as_planned(planned: Planned) -> InvocationRow:
-    """Return the row of ``planned`` as far as the plan keeps it."""
-    return InvocationRow(planned.id, planned.created_at, planned.status)
 
 
 def _seen(

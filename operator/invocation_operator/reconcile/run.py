@@ -3,7 +3,7 @@
 No resource is named here: every kind that acts on invocations makes one of these.
 """
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -63,15 +63,21 @@ class Run:
         """Whether every target has an outcome, and the last wave was looked at."""
         return self.ledger.settled == len(self.targets) and (self.waves is None or self.waves.over)
 
-    def item(self, index: int, clock: RunClock, *, lost: bool) -> Item:
-        """Return an invocation that is about to be asked, or, ``lost``, that an earlier life may have asked."""
+    def fresh(self, first: int, last: int, clock: RunClock) -> list[Item]:
+        """Return the invocations from ``first`` (included) to ``last`` (excluded), which are about to be asked."""
         now = clock.now()
-        # A lost call was intended at some time after its wave began, and may have been sent until a moment ago: the
-        # earliest time finds its traces, the latest one lets it arrive.
-        intended = (self.began or clock.engine_time(0.0)) if lost else clock.engine_time(now)
-        made = Item(index, self.targets[index], intended_time=intended, lost=lost)
-        made.first_asked_at = made.asked_at = now
-        if lost and (asked := self.asked.asked_by(index)) is not None:
+        intended = clock.engine_time(now)
+        targets = enumerate(self.targets[first:last], first)
+        return [Item(index, planned, None, intended, now, now) for index, planned in targets]
+
+    def lost(self, index: int, clock: RunClock) -> Item:
+        """Return an invocation that an earlier life may have asked."""
+        now = clock.now()
+        # It was intended at some time after its wave began, and may have been sent until a moment ago: the earliest
+        # time finds its traces, the latest one lets it arrive.
+        intended = self.began or clock.engine_time(0.0)
+        made = Item(index, self.targets[index], None, intended, now, now, lost=True)
+        if (asked := self.asked.asked_by(index)) is not None:
             made.first_asked_at = max(min(asked, now), now - self.carried_seconds)
         return made
 
@@ -92,10 +98,15 @@ class Run:
             elif index not in earlier and index not in (handed_over or ()):
                 self.ledger.release(index)
 
-    def note_asked(self, in_flight: Mapping[int, bool], launching: int | None, now: float) -> None:
-        """Take in since when what is in flight was asked. ``in_flight`` tells of each whether this life has asked it,
-        ``launching`` is the first of those that are intended and not in flight yet.
+    def note_asked(self, in_flight: Iterable[Item], launching: int | None, now: float) -> None:
+        """Take in since when what is ``in_flight`` was asked; ``launching`` is the first of those that are intended
+        and not in flight yet.
         """
-        unasked = [i for i, asked in in_flight.items() if not asked and self.asked.asked_by(i) is None]
-        below = min([*unasked, self.ledger.next_untouched(0), *([] if launching is None else [launching])])
-        self.asked.note(below, now, lowest_open=min(in_flight, default=below))
+        below = self.ledger.next_untouched(0) if launching is None else min(launching, self.ledger.next_untouched(0))
+        lowest = below
+        for item in in_flight:
+            index = item.index
+            lowest = min(lowest, index)
+            if index < below and not item.asks and self.asked.asked_by(index) is None:
+                below = index
+        self.asked.note(below, now, lowest_open=lowest)

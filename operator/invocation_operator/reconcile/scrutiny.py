@@ -10,14 +10,13 @@ from dataclasses import dataclass, field
 
 from invocation_operator.engine.client import EngineClient
 from invocation_operator.engine.replay import require_caught_up
-from invocation_operator.plan.operation.base import NEVER_STARTED, Child, Evidence, Item, Operation, Seen
+from invocation_operator.plan.operation.base import Child, Evidence, Item, Operation, Seen
 from invocation_operator.reconcile.control import Control, Stop
 from invocation_operator.reconcile.flight import Batches, Flight, cancel_all
-from invocation_operator.reconcile.look import Looker, Question, as_planned
+from invocation_operator.reconcile.look import Looker, Question
 from invocation_operator.reconcile.outage import Outage
 from invocation_operator.reconcile.runclock import RunClock
 
-_SIGNALS = frozenset({Evidence.SIGNALS})
 VOUCHED_SECONDS = 0.1
 """How long after a call was sent its answer vouches for what the rows show.
 
@@ -69,18 +68,16 @@ class Scrutiny:
         """
         # First: another look's question may have to be waited for, and what is seen must not grow old meanwhile.
         foreseen = await self._foreseen(flights)
-        plan_is_new = self.plan_is_new() and self.operation.begins_by_plan
-        if plan_is_new and all(flight.fresh and self._told_by_plan(flight.item) for flight in flights):
-            return [Seen(as_planned(flight.item.planned)) for flight in flights]
+        if self.operation.begins_by_plan and self.plan_is_new() and all(flight.fresh for flight in flights):
+            planned = [flight.item.planned for flight in flights]
+            return [*await self.looker.as_planned(planned, self.operation.begin_evidence, foreseen)]
         lost = [n for n, f in enumerate(flights) if f.item.lost]
         asked = [n for n, f in enumerate(flights) if f.item.asks and not f.item.lost]
         known = self._absent and not lost and not all(self._vouched(flights[n].item) for n in asked)
         if known:
             # It will turn out that they are gone: ask the partitions before the look, so that one is enough.
             await self._require_caught_up(flights)
-        seen: list[Seen | None] = [
-            *await self.looker.look([self._question(f, plan_is_new=plan_is_new) for f in flights], foreseen)
-        ]
+        seen: list[Seen | None] = [*await self.looker.look([self._question(flight) for flight in flights], foreseen)]
         missed = {n for n, view in enumerate(seen) if view is not None and view.row is None}
         if missed:
             self._absent = True
@@ -92,7 +89,7 @@ class Scrutiny:
         doubtful = [*lost, *(n for n in missed if not flights[n].item.lost and not self._vouched(flights[n].item))]
         if doubtful:
             await self._require_caught_up([flights[n] for n in doubtful])
-            again = await self.looker.look([self._question(flights[n], plan_is_new=False) for n in doubtful])
+            again = await self.looker.look([self._question(flights[n]) for n in doubtful])
             for n, view in zip(doubtful, again, strict=True):
                 seen[n] = view
         for n in lost:
@@ -105,11 +102,6 @@ class Scrutiny:
             return {}
         return await self.looker.children([flight.item.planned.id for flight in flights if flight.fresh])
 
-    def _told_by_plan(self, item: Item) -> bool:
-        """Whether nothing beside the row is to be known; what has not started has no journal to look into."""
-        evidence = self.operation.begin_evidence
-        return not evidence or (evidence == _SIGNALS and item.planned.status in NEVER_STARTED)
-
     async def _require_caught_up(self, flights: Sequence[Flight]) -> None:
         ids = [flight.item.planned.id for flight in flights]
         await require_caught_up(self.client, ids, batches=self.batches.usable)
@@ -118,9 +110,9 @@ class Scrutiny:
         """The partition's leader took a call on this very invocation a moment ago, and nothing failed since."""
         return item.vouched_at > max(self.outage.last, self.clock.now() - VOUCHED_SECONDS)
 
-    def _question(self, flight: Flight, *, plan_is_new: bool) -> Question:
+    def _question(self, flight: Flight) -> Question:
         operation, item, first = self.operation, flight.item, flight.fresh
         evidence = operation.begin_evidence if first else operation.evidence(item)
         if not item.asks:
             evidence |= operation.begin_evidence
-        return Question(item.planned, evidence, item.new_id, first=first, by_plan=plan_is_new and first)
+        return Question(item.planned, evidence, item.new_id, first=first)

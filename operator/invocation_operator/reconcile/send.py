@@ -7,6 +7,8 @@ back when it is certain that the call was not carried out.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 
 from invocation_operator.engine import batch, errors
 from invocation_operator.engine.client import EngineClient, Op
@@ -37,13 +39,15 @@ class Sender:
     """Asked before "it is gone" is believed: another cluster knows none of the invocations. Sets the stop."""
     allowed: Callable[[Sequence[Call]], Sequence[Call]]
     """Which of these may be sent now."""
+    turn_came: Callable[[Flight], None]
+    """Told of each whose turn to be asked has come."""
     settle: Callable[[Flight, Settled], None]
 
     def grouped(self, calls: Sequence[Call]) -> list[list[Call]]:
         """Calls that can go in one request together; all of them singly where there are no batches."""
         groups: dict[Ask, list[Call]] = {}
-        for call in calls:
-            groups.setdefault(call.ask, []).append(call)
+        for ask, some in groupby(calls, key=attrgetter("ask")):
+            groups.setdefault(ask, []).extend(some)
         # A batch starts at once: at a low rate it must be small, or the rate would hold on the average only.
         most = min(batch.MOST, max(1, self.lane.per_second() // 10))
         made: list[list[Call]] = []
@@ -57,7 +61,7 @@ class Sender:
         if not await self._turn(calls):
             return
         for call in calls:
-            call.flight.queued = False
+            self.turn_came(call.flight)
         async with self.batches.gate if len(calls) > 1 else self.connections:
             allowed = self.allowed(calls)
             allowed = allowed[: self.outage.admit(len(allowed), self.clock.now())]

@@ -17,8 +17,7 @@ def waiting(*dues: float) -> tuple[Due, list[Flight]]:
         Flight(Item(number, Planned(f"inv_{number}", BORN, InvocationStatus.RUNNING, "Svc/h")), due=at)
         for number, at in enumerate(dues)
     ]
-    for flight in flights:
-        due.put(flight)
+    due.put(flights)
     return due, flights
 
 
@@ -43,6 +42,6 @@ def test_due_flight_that_was_seen_to_comes_again_when_it_is_due_again() -> None:
     due, [flight] = waiting(1.0)
     assert due.take(1.0, 9) == [flight]
     flight.due = 4.0
-    due.put(flight)
+    due.put([flight])
     assert (due.take(3.9, 9), due.next) == ([], 4.0)
     assert due.take(4.0, 9) == [flight]

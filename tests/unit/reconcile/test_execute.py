@@ -78,6 +78,10 @@ class MemoryEngine:
         await asyncio.sleep(0)
         return [self._see(q.planned.id) for q in questions]
 
+    async def as_planned(self, planned: Sequence[Planned], *_: Any) -> list[Seen]:
+        await asyncio.sleep(0)
+        return [self._see(one.id) for one in planned]
+
     def _see(self, id_: str) -> Seen:
         if id_ in self._asked:
             self._asked[id_] += 1

@@ -203,7 +203,8 @@ async def test_intent_that_was_lost_is_not_older_than_its_wave() -> None:
             intended.append(item.intended_time)
             return operation.judge(item, seen, now)
 
-    made.executor.run.operation = made.executor.sender.operation = cast("Operation", Watched())
+    watched = cast("Operation", Watched())
+    made.executor.run.operation = made.executor.sender.operation = made.executor.decider.operation = watched
     assert await made.execute() is None
     assert intended[0] == began
 

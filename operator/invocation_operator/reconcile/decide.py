@@ -1,0 +1,66 @@
+"""What to do with invocations that were looked at. Part of the executor.
+
+An operation judges each by itself; what two runs must not ask both, the first to decide has.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from invocation_operator.api.v1alpha1.action import Outcome
+from invocation_operator.plan.operation.base import Ask, Decision, Item, Operation, Seen, Settled, Verb
+from invocation_operator.reconcile.claims import Claims
+from invocation_operator.reconcile.flight import Flight
+from invocation_operator.reconcile.runclock import RunClock
+
+CLAIMED = frozenset({Verb.CANCEL, Verb.RESTART_AS_NEW})
+"""What must not be asked by two runs at the same time."""
+
+
+@dataclass(slots=True)
+class Decider:
+    """Decides for one run."""
+
+    operation: Operation
+    clock: RunClock
+    claims: Claims
+    """What runs on this engine are cancelling and restarting now; shared by all of them."""
+
+    def decide(
+        self, flights: Sequence[Flight], seen: Sequence[Seen | None]
+    ) -> Iterator[tuple[Flight, Seen | None, Decision]]:
+        """Yield each of ``flights`` with what was seen of it, as far as that goes, and what to do.
+
+        One that is there and cannot be read is looked at again later: nothing may be decided from it.
+        """
+        begun: tuple[Seen, Decision] | None = None
+        for flight, view in zip(flights, seen, strict=False):
+            if view is None:
+                yield flight, None, None
+            elif not flight.fresh:
+                yield flight, view, self._claimed(flight.item, self._judged(flight.item, view))
+            else:
+                if begun is None or begun[0] is not view:
+                    # Those of which only the plan tells have one view in common, and so what it leads to.
+                    begun = view, self.operation.begin(flight.item.planned, view)
+                yield flight, view, self._claimed(flight.item, begun[1])
+
+    def let_go(self, item: Item) -> None:
+        """Leave ``item`` to other runs."""
+        # A restart may not be visible yet to others, who look ahead.
+        restarted = item.last is not None and item.last.verb is Verb.RESTART_AS_NEW
+        self.claims.release(item.planned.id, self, linger=restarted)
+
+    def _judged(self, item: Item, seen: Seen) -> Decision:
+        decision = self.operation.judge(item, seen, self.clock.now())
+        if isinstance(decision, Ask) and not item.asks:
+            return self.operation.first_ask(item, seen, decision)
+        return decision
+
+    def _claimed(self, item: Item, decision: Decision) -> Decision:
+        """Two runs that look at the same time see no cancel, and would both send one: the first to decide has it."""
+        if item.asks or not isinstance(decision, Ask) or decision.verb not in CLAIMED:
+            return decision
+        if self.claims.take(item.planned.id, self):
+            return decision
+        # What comes of a cancel is not known before it is settled; of a restart, it will be seen in a moment.
+        return Settled(Outcome.SKIPPED, "CancelPending") if decision.verb is Verb.CANCEL else None
