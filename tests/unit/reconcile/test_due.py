@@ -45,3 +45,12 @@ def test_due_flight_that_was_seen_to_comes_again_when_it_is_due_again() -> None:
     due.put([flight])
     assert (due.take(3.9, 9), due.next) == ([], 4.0)
     assert due.take(4.0, 9) == [flight]
+
+
+def test_due_batch_that_is_taken_in_parts_keeps_its_order_and_passes_over_what_was_dropped() -> None:
+    due, flights = waiting(1.0, 1.0, 1.0, 1.0, 1.0)
+    assert due.take(1.0, 2) == flights[:2]
+    flights[3].landed = True
+    due.put(flights[:1])
+    assert due.take(1.0, 9) == [flights[2], flights[4], flights[0]]
+    assert due.next is None

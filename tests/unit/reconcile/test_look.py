@@ -9,7 +9,7 @@ from invocation_operator.api.v1alpha1.target import InvocationStatus
 from invocation_operator.engine.client import EngineClient
 from invocation_operator.engine.errors import BadReply
 from invocation_operator.engine.rows import Row
-from invocation_operator.plan.operation.base import Evidence
+from invocation_operator.plan.operation.base import Child, Evidence
 from invocation_operator.plan.targets import Planned
 from invocation_operator.reconcile.look import Looker, Question
 
@@ -74,3 +74,23 @@ async def test_look_at_a_row_without_an_id_is_none() -> None:
 async def test_evidence_that_cannot_be_read_is_a_bad_reply(evidence: Evidence, answer: Row) -> None:
     with pytest.raises(BadReply):
         await looker([row(1)], [answer]).look([question(1, evidence)])
+
+
+async def test_look_as_planned_reads_no_row_and_only_the_journals_that_there_are() -> None:
+    class Rowless(MemoryEngine):
+        async def rows(self, sql: str) -> list[Row]:
+            assert "sys_journal" in sql
+            assert inv(2) not in sql
+            return self._evidence
+
+    told = Looker(cast("EngineClient", Rowless([], [{"id": inv(1), "last": 4, "old": 0, "cancels": 1}])), scopes=True)
+    planned = [
+        Planned(inv(1), BORN, InvocationStatus.RUNNING, "checkout/pay"),
+        Planned(inv(2), BORN, InvocationStatus.SCHEDULED, "checkout/pay"),
+    ]
+    child = Child("inv_3", BORN)
+    started, scheduled = await told.as_planned(planned, frozenset({Evidence.SIGNALS}), {inv(2): [child]})
+    assert started.row is not None
+    assert scheduled.row is not None
+    assert (started.row.status, started.cancelled, started.children) == (InvocationStatus.RUNNING, True, ())
+    assert (scheduled.row.status, scheduled.signals, scheduled.children) == (InvocationStatus.SCHEDULED, None, (child,))
