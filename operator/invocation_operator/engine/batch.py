@@ -65,7 +65,7 @@ async def operate_many(
     if deployment is not None:
         body["deployment"] = deployment
     value = await client.post_internal("invocations_batch_operations", op.value, body=body)
-    taken = dict(_taken(item, op) for item in _items(value, "succeeded"))
+    taken = _taken(_items(value, "succeeded"), op)
     refused = dict(_refused(item) for item in _items(value, "failed"))
     if len(taken) + len(refused) != len(ids) or taken.keys() | refused.keys() != set(ids):
         raise errors.BadReply("the engine's batch answer does not account for every invocation")
@@ -84,10 +84,16 @@ def _items(value: dict[str, Any], name: str) -> list[Any]:
     return items
 
 
-def _taken(item: Any, op: Op) -> tuple[str, str | None]:
-    if op is not Op.RESTART_AS_NEW and isinstance(item, str):
-        return item, None
-    if op is Op.RESTART_AS_NEW and isinstance(item, dict):
+def _taken(items: list[Any], op: Op) -> dict[str, str | None]:
+    if op is Op.RESTART_AS_NEW:
+        return dict(_restarted(item) for item in items)
+    if not {*map(type, items)} <= {str}:
+        raise errors.BadReply("the engine's batch answer has another form")
+    return dict.fromkeys(items)
+
+
+def _restarted(item: Any) -> tuple[str, str]:
+    if isinstance(item, dict):
         old, new = item.get("old_invocation_id"), item.get("new_invocation_id")
         if isinstance(old, str) and isinstance(new, str):
             return old, new

@@ -5,7 +5,7 @@ One query for a batch of ids, another only when an operation needs the journal o
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from invocation_operator.api.v1alpha1.target import InvocationStatus
@@ -74,8 +74,8 @@ class Looker:
         if not (signals or pauses or children):
             return [AS_PLANNED[one.status] for one in planned]
         return [
-            replace(
-                AS_PLANNED[one.status],
+            Seen(
+                AS_PLANNED[one.status].row,
                 signals=signals.get(one.id),
                 pauses=pauses.get(one.id),
                 children=tuple(children.get(one.id, ())),
