@@ -10,7 +10,6 @@ from invocation_operator.api.v1alpha1.action import Outcome
 from invocation_operator.plan.operation.base import Ask, Decision, Item, Operation, Seen, Settled, Verb
 from invocation_operator.reconcile.claims import Claims
 from invocation_operator.reconcile.flight import Flight
-from invocation_operator.reconcile.runclock import RunClock
 
 CLAIMED = frozenset({Verb.CANCEL, Verb.RESTART_AS_NEW})
 """What must not be asked by two runs at the same time."""
@@ -21,23 +20,24 @@ class Decider:
     """Decides for one run."""
 
     operation: Operation
-    clock: RunClock
     claims: Claims
     """What runs on this engine are cancelling and restarting now; shared by all of them."""
 
     def decide(
-        self, flights: Sequence[Flight], seen: Sequence[Seen | None]
+        self, flights: Sequence[Flight], seen: Sequence[Seen | None], began: float
     ) -> Iterator[tuple[Flight, Seen | None, Decision]]:
         """Yield each of ``flights`` with what was seen of it, as far as that goes, and what to do.
 
-        One that is there and cannot be read is looked at again later: nothing may be decided from it.
+        ``began``: when the look did. What has reached the engine after that need not be in ``seen``, and so nothing is
+        judged by a later time. One that is there and cannot be read is looked at again later: nothing may be decided
+        from it.
         """
         begun: tuple[Seen, Decision] | None = None
         for flight, view in zip(flights, seen, strict=False):
             if view is None:
                 yield flight, None, None
             elif not flight.fresh:
-                yield flight, view, self._claimed(flight.item, self._judged(flight.item, view))
+                yield flight, view, self._claimed(flight.item, self._judged(flight.item, view, began))
             else:
                 if begun is None or begun[0] is not view:
                     # Those of which only the plan tells have one view in common, and so what it leads to.
@@ -50,8 +50,8 @@ class Decider:
         restarted = item.last is not None and item.last.verb is Verb.RESTART_AS_NEW
         self.claims.release(item.planned.id, self, linger=restarted)
 
-    def _judged(self, item: Item, seen: Seen) -> Decision:
-        decision = self.operation.judge(item, seen, self.clock.now())
+    def _judged(self, item: Item, seen: Seen, began: float) -> Decision:
+        decision = self.operation.judge(item, seen, began)
         if isinstance(decision, Ask) and not item.asks:
             return self.operation.first_ask(item, seen, decision)
         return decision

@@ -110,7 +110,7 @@ class Executor:
             turn_came=self._flights.turn_came,
             settle=self._settle,
         )
-        self.decider = Decider(self.run.operation, self.clock, self.claims)
+        self.decider = Decider(self.run.operation, self.claims)
         self.dispatcher = Dispatcher(self._handle, self.batches, self._starved)
         if (waves := self.run.waves) is not None:
             if self.looks is None:
@@ -339,6 +339,7 @@ class Executor:
             self._settle(flight, Settled(outcome, stop.value))
 
     async def _handle(self, flights: Sequence[Flight], *, asking: bool = True) -> None:
+        began = self.clock.now()
         try:
             seen = await self.scrutiny.look(flights)
         except errors.EngineError as error:
@@ -350,7 +351,7 @@ class Executor:
         # More would wait so long for their turn that this look would be out of date.
         most = self.lane.per_second() if trial is None else trial
         asks: list[Call] = []
-        for number, (flight, view, decision) in enumerate(self.decider.decide(flights, seen)):
+        for number, (flight, view, decision) in enumerate(self.decider.decide(flights, seen, began)):
             if number % DECIDED_AT_ONCE == DECIDED_AT_ONCE - 1:
                 await asyncio.sleep(0)
             if isinstance(decision, Settled):

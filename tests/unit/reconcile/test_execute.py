@@ -142,6 +142,7 @@ def scene(
     now: Callable[[], float] = time.monotonic,
     waves: Waves | None = None,
     looks: Looks | None = None,
+    settle_lost_after: float = 0.3,
     **spec: Any,
 ) -> Scene:
     ids = [f"inv_{n}" for n in range(count)]
@@ -163,7 +164,7 @@ def scene(
         now=clock.now,
     )
     run = Run(
-        operation=operation_for(parsed, settle_lost_after=0.3),
+        operation=operation_for(parsed, settle_lost_after=settle_lost_after),
         targets=[Planned(id_, BORN, status, "Svc/h") for id_ in ids],
         ledger=ledger,
         findings=Findings(),
@@ -349,6 +350,43 @@ def test_run_that_lost_its_hold_waits_for_calls_and_not_for_looks(
         assert least <= clock() - began < most
         assert made.engine.calls == [("pause", "inv_0")]
         assert made.ledger.intended() == [0], "the next holder looks at it"
+
+    virtual_time.run(play())
+
+
+@pytest.mark.parametrize("slow", range(6))
+def test_call_that_arrives_late_is_not_asked_again_for_what_a_slow_look_did_not_see(slow: int) -> None:
+    """A lost answer is judged after 3 s here, by what the engine shows then, and not by what it showed before."""
+
+    async def play() -> None:
+        loop = asyncio.get_running_loop()
+        made = scene(1, now=loop.time, settle_lost_after=3.0)
+        engine, sent, looks = made.engine, [], itertools.count()
+        engine.signals = Signals(0)
+        look = engine.look
+
+        def arrives() -> None:
+            engine.signals = Signals(1)
+            engine.statuses["inv_0"] = S.RUNNING
+            loop.call_later(10.0, engine.statuses.update, {"inv_0": S.COMPLETED})
+
+        async def lost(op: Op, id_: str, **_: Any) -> Answer:
+            if id_ not in engine.statuses:
+                raise errors.NotFound("no such invocation", status=404)
+            sent.append(op)
+            loop.call_later(2.0, arrives)
+            raise errors.Unreachable("no answer within the timeout", sent=True)
+
+        async def slow_look(*asked: Any, **more: Any) -> list[Seen]:
+            seen = await look(*asked, **more)
+            # The answer is on its way while the call arrives and the time passes after which it is judged.
+            await asyncio.sleep(2.9 if sent and next(looks) == slow else 0.0)
+            return seen
+
+        engine.operate, engine.look = lost, slow_look  # type: ignore[method-assign]
+        assert await made.executor.execute() is None
+        assert sent == [Op.CANCEL]
+        assert made.ledger.count(Outcome.EFFECTIVE) == 1
 
     virtual_time.run(play())
 
