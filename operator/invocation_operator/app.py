@@ -58,6 +58,7 @@ from invocation_operator.reconcile.schema import SchemaGate
 from invocation_operator.reconcile.sweeps import SweepReconciler
 from invocation_operator.reconcile.sweepscene import needs_work
 from invocation_operator.reconcile.takeover import Leases
+from invocation_operator.reconcile.turns import Turns
 from invocation_operator.reconcile.workbench import Workbench
 from invocation_operator.settings import Settings
 
@@ -148,6 +149,7 @@ def build(
     gate = SchemaGate(client, clock)
     runner = Runner(client, known, events, clock, lambda: shutdown.asked, settings.call_timeout_seconds, leads)
     authors = Authors(settings.requester_annotation_trusted)
+    turns = Turns()
     action_reconciler = ActionReconciler(
         client=client,
         engines=known,
@@ -159,10 +161,15 @@ def build(
         leases=leases,
         approvals=Approvals(lock, events, authors),
         authors=authors,
+        turns=turns,
     )
     resting = elector is not None
     action_bench = Workbench(
-        "InvocationAction", action_reconciler.reconcile, lambda obj: not parse.settled(obj), resting=resting
+        ACTION_KIND.kind,
+        action_reconciler.reconcile,
+        lambda obj: not parse.settled(obj),
+        resting=resting,
+        turns=turns,
     )
     policies = Policies(known, client, settings.namespaces or (None,))
     retention_reconciler = RetentionReconciler(

@@ -18,7 +18,7 @@ from invocation_operator.reconcile.duty import Duty
 from invocation_operator.reconcile.workbench import Done, Outcome, Workbench
 from invocation_operator.settings import Settings
 
-OBJECT = {"metadata": {"namespace": "shop", "name": "x", "uid": "1"}}
+OBJECT = {"metadata": {"namespace": "shop", "name": "x", "uid": "1", "resourceVersion": "1"}}
 
 
 @pytest.fixture(autouse=True)

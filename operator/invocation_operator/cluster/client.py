@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, urlencode
+from urllib.request import getproxies
 
 import aiohttp
 import yaml
@@ -113,6 +114,8 @@ class KubeClient:
         may_write: Callable[[], bool] = lambda: True,
     ) -> None:
         configuration.connection_pool_maxsize = connections
+        # Where the environment names no proxy none is looked for: that takes a thread for each request.
+        configuration.client_session_kwargs = {"trust_env": bool(getproxies())}
         self._api = ApiClient(configuration)
         self._timeout_seconds = timeout_seconds
         self._may_write = may_write

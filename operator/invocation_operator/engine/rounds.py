@@ -2,7 +2,8 @@
 
 Who asks gets an answer to a request that was sent after they asked, never an older one: while a request is under way,
 all who come wait for the next. So a crowd of actions costs an engine as many requests as fit one after the other, and
-nobody is told less than the truth of the moment they asked. Used by ``engine.client``.
+nobody is told less than the truth of the moment they asked. Used by ``engine.client``, and for what a crowd reads of
+Kubernetes.
 """
 
 import asyncio
@@ -20,6 +21,11 @@ class Rounds(Generic[T]):
         self._ask = ask
         self._under_way: asyncio.Task[T] | None = None
         self._next: asyncio.Task[T] | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits for an answer."""
+        return self._next is None and (self._under_way is None or self._under_way.done())
 
     async def __call__(self) -> T:
         """Return the answer of the next round. Raises what the question raises."""

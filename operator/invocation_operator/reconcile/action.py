@@ -42,6 +42,7 @@ from invocation_operator.reconcile.runner import Runner
 from invocation_operator.reconcile.schema import SchemaGate
 from invocation_operator.reconcile.station import Located, Resolved
 from invocation_operator.reconcile.takeover import Leases
+from invocation_operator.reconcile.turns import Turns
 from invocation_operator.reconcile.waiting import LONGEST_SECONDS, Waiting, unreachable
 from invocation_operator.reconcile.workbench import Done, Outcome, Retry
 
@@ -65,6 +66,7 @@ class ActionReconciler:
     leases: Leases
     approvals: Approvals
     authors: Authors
+    turns: Turns
 
     async def reconcile(self, cell: Cell) -> Outcome:
         """Do what is left to do for the object in ``cell``."""
@@ -217,6 +219,7 @@ class ActionReconciler:
             # Somebody else was faster: it is their run, or it was ours before.
             return Retry(0.0)
         log.info("run starts", record=name, engine=resolved.name, planned=planning.plan.total)
+        self.turns.begun(cell.key)
         await self.runner.run(cell, board, task)
         if self._was_planned(current, spec):
             await self.lock.drop_preview(current)
@@ -281,6 +284,7 @@ class ActionReconciler:
             if task is None:
                 return Retry(0.1)
             log.info("run taken over", record=record.name, engine=resolved.name, planned=len(task.targets))
+            self.turns.begun(cell.key)
             await self.runner.run(cell, board, task)
         except (DamagedSet, ValidationError) as error:
             return await self._abandon(board, subject, record, str(error)[:256])

@@ -18,6 +18,8 @@ class Cell:
         self.key = key
         self.obj = obj
         self.version = 0
+        self.told = -1
+        """The resourceVersion that the watch told of last."""
         # In the order in which they were hung: what wakes whom first is the same in every replay of a history.
         self._bells: dict[asyncio.Event, None] = {}
 
@@ -43,13 +45,18 @@ class Cell:
 
         An answer may be late: that of a write to a predecessor must not take the place of its successor.
         """
-        if self.obj is None or _version(obj) <= _version(self.obj):
+        if self.obj is None or version_of(obj) <= version_of(self.obj):
             return
         changed = any(obj["metadata"].get(part) != self.obj["metadata"].get(part) for part in ("uid", "generation"))
         self.obj = obj
         if changed:
             self.version += 1
             self.ring()
+
+    @property
+    def ahead(self) -> bool:
+        """Whether the watch has yet to tell of this version: until then it brings older ones."""
+        return self.obj is not None and self.told < version_of(self.obj)
 
     def ring(self) -> None:
         """Wake whoever waits, without a new version (something that the object depends on has changed)."""
@@ -93,8 +100,9 @@ class Bell:
 def _newer(obj: Object, known: Object) -> bool:
     """Whether ``obj`` is a later version, or another object. Resource versions are numbers that only grow."""
     new, old = obj["metadata"], known["metadata"]
-    return bool(new["uid"] != old["uid"]) or _version(obj) > _version(known)
+    return bool(new["uid"] != old["uid"]) or version_of(obj) > version_of(known)
 
 
-def _version(obj: Object) -> int:
+def version_of(obj: Object) -> int:
+    """Return the version of an object; a number that only grows, over all objects of a kind."""
     return int(obj["metadata"]["resourceVersion"])

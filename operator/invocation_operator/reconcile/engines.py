@@ -27,6 +27,7 @@ from invocation_operator.plan.holds import Holds
 from invocation_operator.plan.urls import UrlPattern
 from invocation_operator.reconcile.budget import Budget
 from invocation_operator.reconcile.connect import address_of, connection_of, may_refer, parse_spec, static_url, url_of
+from invocation_operator.reconcile.readings import Readings
 from invocation_operator.reconcile.station import Key, Located, Probe, Resolved, Station
 from invocation_operator.reconcile.waiting import Waiting, forbidden, unreachable
 from invocation_operator.values.duration import DurationError, parse_duration
@@ -65,6 +66,7 @@ class Engines:
         allowed_urls: Sequence[UrlPattern] = (),
     ) -> None:
         self._client = client
+        self._readings = Readings(client)
         self._engine_client = engine_client
         self._operator_namespace = operator_namespace
         self._cluster_domain = cluster_domain
@@ -266,7 +268,7 @@ class Engines:
     async def refresh(self, key: Key) -> None:
         """Read one RestateEngine again. Raises the errors of ``cluster.errors``."""
         try:
-            self.observe(await self._client.get(ENGINES, *key), deleted=False)
+            self.observe(await self._readings.get(ENGINES, *key), deleted=False)
         except ObjectNotFound:
             self._take_in(key, {"metadata": {"uid": self._uids.get(key)}}, deleted=True)
 
@@ -278,7 +280,7 @@ class Engines:
 
     async def labels_of(self, namespace: str) -> Mapping[str, str]:
         """Return a namespace's labels. Raises the errors of ``cluster.errors``."""
-        found = await self._client.get(NAMESPACES, None, namespace)
+        found = await self._readings.get(NAMESPACES, None, namespace)
         labels: Mapping[str, str] = found["metadata"].get("labels") or {}
         return labels
 
@@ -294,7 +296,8 @@ class Engines:
             if station.unsettled is not None and now - station.unsettled[1] < SETTLED_SECONDS:
                 raise station.unsettled[0]
             try:
-                await station.budget.repeats.ask(lambda: require_caught_up(station.client))
+                batches = station.batches.usable
+                await station.budget.repeats.ask(lambda: require_caught_up(station.client, batches=batches))
             except errors.EngineError as error:
                 station.unsettled = error, self._clock()
                 raise
@@ -361,7 +364,7 @@ class Engines:
             places = [(namespace, DEFAULT_NAME), (self._operator_namespace, DEFAULT_NAME)]
         for place in places:
             try:
-                return await self._client.get(ENGINES, *place)
+                return await self._readings.get(ENGINES, *place)
             except ObjectNotFound:
                 continue
         named = (

@@ -12,11 +12,12 @@ from invocation_operator.api.v1alpha1.target import InvocationStatus
 from invocation_operator.engine import evidence
 from invocation_operator.engine.client import EngineClient
 from invocation_operator.engine.errors import BadReply, reading
+from invocation_operator.engine.named import NamedRows
 from invocation_operator.plan.operation.base import NEVER_STARTED, Child, Evidence, Pauses, Seen, Signals
 from invocation_operator.plan.targets import Planned
 from invocation_operator.reconcile.foresight import Foresight, children_of
 from invocation_operator.target.row import InvocationRow, MalformedRow, row_from_json
-from invocation_operator.target.sql import LOOK_COLUMNS, literal, select_ids
+from invocation_operator.target.sql import LOOK_COLUMNS, literal
 
 READ_AT_ONCE = 200
 """Rows that are read without giving way to anything else."""
@@ -41,10 +42,18 @@ class Looker:
     """Looks at invocations of one engine; raises the engine client's errors."""
 
     def __init__(
-        self, client: EngineClient, *, scopes: bool, columns: Callable[[], Sequence[str]] = lambda: LOOK_COLUMNS
+        self,
+        client: EngineClient,
+        *,
+        scopes: bool,
+        columns: Callable[[], Sequence[str]] = lambda: LOOK_COLUMNS,
+        named: NamedRows | None = None,
     ) -> None:
-        """``columns`` tells at each look what is read of a row: more than the plan's for those who look at holds."""
+        """``columns`` tells at each look what is read of a row: more than the plan's for those who look at holds.
+        ``named`` are the rows of the engine, where other runs look at theirs too.
+        """
         self._client = client
+        self._named = named or NamedRows(client.rows)
         self._scopes = scopes
         self._columns = columns
         self._foresight: Foresight | None = None
@@ -123,7 +132,7 @@ class Looker:
         unreadable: set[str] = set()
         if not ids:
             return rows, unreadable
-        answer = await self._client.rows(select_ids(ids, self._columns(), scopes_supported=self._scopes))
+        answer = await self._named.rows(ids, self._columns(), scopes_supported=self._scopes)
         for number, found in enumerate(answer):
             if number % READ_AT_ONCE == READ_AT_ONCE - 1:
                 await asyncio.sleep(0)

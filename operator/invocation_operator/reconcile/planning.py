@@ -33,9 +33,10 @@ from invocation_operator.plan.operations import (
 from invocation_operator.plan.refusal import Refusal
 from invocation_operator.plan.targets import PlannedSet
 from invocation_operator.reconcile.cascade import Descendants, descendants
-from invocation_operator.reconcile.station import Resolved
+from invocation_operator.reconcile.station import Resolved, Station
 from invocation_operator.target.freeze import FrozenTarget, freeze
 from invocation_operator.target.narrow import problems
+from invocation_operator.target.predicate import matcher
 from invocation_operator.target.row import InvocationRow, MalformedRow, row_from_json
 from invocation_operator.target.sql import (
     SET_COLUMNS,
@@ -45,7 +46,6 @@ from invocation_operator.target.sql import (
     count_by_status,
     count_held,
     select,
-    select_ids,
 )
 from invocation_operator.target.vocabulary import STATUS
 from invocation_operator.values.ids import is_invocation_id
@@ -116,13 +116,12 @@ async def make_plan(
     held = resolved.station.holds.frozen(now) if spec.action in CLEARS else []
     try:
         statement = select(frozen, SET_COLUMNS, scopes_supported=scopes, keep_last=keep_last, held=held, also=also)
-
         excluded, services, (builder, cut) = await asyncio.gather(
             ask(lambda: _excluded(client, frozen, scopes=scopes)),
             _services(client, spec),
             ask(
                 lambda: _collect(
-                    client,
+                    resolved.station,
                     frozen,
                     PlanBuilder(spec, redact_keys=resolved.spec.redact_keys),
                     spec.limits.max_targets,
@@ -196,7 +195,7 @@ async def hash_of(engine: EngineIdentity, spec: ActionSpec, targets: PlannedSet)
 
 
 async def _collect(
-    client: EngineClient,
+    station: Station,
     frozen: FrozenTarget,
     builder: PlanBuilder,
     most: int,
@@ -209,7 +208,7 @@ async def _collect(
 ) -> tuple[PlanBuilder, bool]:
     """Plan what matches; True with it when there are more rows than may be planned."""
     if frozen.ids:
-        await _collect_named(client, frozen, builder, only, scopes=scopes, held=held)
+        await _collect_named(station, frozen, builder, only, scopes=scopes, held=held)
         return builder, False
     # What was previewed must not be pushed out of the target's limit by what came later.
     bounded = replace(frozen, limit=None) if only is not None else frozen
@@ -219,7 +218,7 @@ async def _collect(
     statement = select(
         bounded, SET_COLUMNS, scopes_supported=scopes, limit=limit, keep_last=keep_last, held=held, also=also
     )
-    async with aclosing(client.query(statement)) as rows:
+    async with aclosing(station.client.query(statement)) as rows:
         async for found in rows:
             total += 1
             if total % READ_AT_ONCE == 0:
@@ -243,7 +242,7 @@ def _read(found: Row) -> InvocationRow:
 
 
 async def _collect_named(
-    client: EngineClient,
+    station: Station,
     frozen: FrozenTarget,
     builder: PlanBuilder,
     only: PlannedSet | None,
@@ -253,20 +252,7 @@ async def _collect_named(
 ) -> None:
     """Named ids answer one by one: malformed and unknown ones fail alone, those that do not apply are skipped."""
     ids = frozen.ids or ()
-    valid = [id_ for id_ in ids if is_invocation_id(id_)]
-    existing: dict[str, InvocationRow | None] = {}
-    fitting: list[InvocationRow] = []
-    among: set[str] = set()
-    if valid:
-        every, matching = await asyncio.gather(
-            client.rows(select_ids(valid, SET_COLUMNS, scopes_supported=scopes)),
-            client.rows(select(replace(frozen, limit=None), SET_COLUMNS, scopes_supported=scopes, held=held)),
-        )
-        if held:
-            whole = await client.rows(select(replace(frozen, limit=None), SET_COLUMNS, scopes_supported=scopes))
-            among = {str(row["id"]) for row in whole} - {str(row["id"]) for row in matching}
-        existing = dict(map(_named, every))
-        fitting = list({row.id: row for row in map(_read, matching)}.values())
+    existing, fitting, among = await _look_up(station, frozen, scopes=scopes, held=held)
     chosen = {row.id: row for row in fitting[: frozen.limit]}
     for id_ in ids:
         row = existing.get(id_)
@@ -289,6 +275,33 @@ async def _collect_named(
             builder.add(row)
         else:
             builder.unfit(row, "NotInPreview")
+
+
+async def _look_up(
+    station: Station, frozen: FrozenTarget, *, scopes: bool, held: Sequence[FrozenTarget]
+) -> tuple[dict[str, InvocationRow | None], list[InvocationRow], set[str]]:
+    """Return the rows of the named ids that there are (None for what cannot be read), in order those that fit, and the
+    ids of those that would but for being held.
+    """
+    valid = [id_ for id_ in frozen.ids or () if is_invocation_id(id_)]
+    if not valid:
+        return {}, [], set()
+    client, unlimited = station.client, replace(frozen, limit=None)
+    asking = station.named.rows(valid, SET_COLUMNS, scopes_supported=scopes)
+    if frozen.names_alone and not held:
+        # Their rows tell everything that is asked of them.
+        existing = dict(map(_named, await asking))
+        fits = matcher(frozen)
+        found = [row for row in existing.values() if row is not None and fits(row)]
+        return existing, sorted(found, key=_by_birth if frozen.oldest_first else _by_id), set()
+    every, matching = await asyncio.gather(
+        asking, client.rows(select(unlimited, SET_COLUMNS, scopes_supported=scopes, held=held))
+    )
+    among: set[str] = set()
+    if held:
+        whole = await client.rows(select(unlimited, SET_COLUMNS, scopes_supported=scopes))
+        among = {str(row["id"]) for row in whole} - {str(row["id"]) for row in matching}
+    return dict(map(_named, every)), list({row.id: row for row in map(_read, matching)}.values()), among
 
 
 async def _held(
@@ -314,6 +327,14 @@ def _named(found: Row) -> tuple[str, InvocationRow | None]:
             raise errors.BadReply(str(error)) from error
         return found["id"], None
     return row.id, row
+
+
+def _by_id(row: InvocationRow) -> str:
+    return row.id
+
+
+def _by_birth(row: InvocationRow) -> tuple[datetime, str]:
+    return row.created_at, row.id
 
 
 def _misfit(row: InvocationRow, frozen: FrozenTarget, fitting: set[str]) -> str:

@@ -147,6 +147,7 @@ class Runner:
                 task.resolved.station.client,
                 scopes=task.resolved.probe.capabilities.scopes,
                 columns=lambda: HOLD_COLUMNS if clears and holds else LOOK_COLUMNS,
+                named=task.resolved.station.named,
             ),
             intent=journal,
             lane=task.resolved.station.budget.lane(),

@@ -11,6 +11,7 @@ from invocation_operator.api.v1alpha1.engine import EngineSpec, Guardrails
 from invocation_operator.engine import errors
 from invocation_operator.engine.client import Connection, EngineClient
 from invocation_operator.engine.models import EngineCapabilities
+from invocation_operator.engine.named import NamedRows
 from invocation_operator.engine.version import Version
 from invocation_operator.plan.holds import Holds
 from invocation_operator.reconcile.budget import Budget
@@ -57,6 +58,11 @@ class Station:
     """How asking them failed last, and when: a crowd that starts at once asks them once."""
     settling: asyncio.Lock = field(default_factory=asyncio.Lock)
     probing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    named: NamedRows = field(init=False)
+    """Rows by id, for all runs: many of them are on one invocation."""
+
+    def __post_init__(self) -> None:
+        self.named = NamedRows(self.client.rows)
 
 
 @dataclass(frozen=True, slots=True)

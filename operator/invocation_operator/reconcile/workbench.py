@@ -4,6 +4,9 @@ kopf tells of every object and every change, at least once; ten thousand finishe
 A task reconciles its object until there is nothing left to do, waits when told to, and starts over when the object
 changed meanwhile.
 
+What is known of an object is kept until the watch has told of it too: a word that comes late, of a time before our own
+last write, must not have it taken up anew, as a crowd of them comes when there is much to do.
+
 A workbench that rests, because another process leads, takes in what the watch says and starts no task: what it holds is
 what there is to do at the moment at which it begins.
 """
@@ -17,7 +20,8 @@ import structlog
 
 from invocation_operator.cluster.client import Object
 from invocation_operator.cluster.errors import ClusterError
-from invocation_operator.reconcile.cell import Cell, Key
+from invocation_operator.reconcile.cell import Cell, Key, version_of
+from invocation_operator.reconcile.turns import Turns
 
 log = structlog.get_logger(__name__)
 
@@ -52,9 +56,17 @@ class Workbench:
     """Tasks of one kind."""
 
     def __init__(
-        self, kind: str, reconcile: Reconcile, needs_work: Callable[[Object], bool], *, resting: bool = False
+        self,
+        kind: str,
+        reconcile: Reconcile,
+        needs_work: Callable[[Object], bool],
+        *,
+        resting: bool = False,
+        turns: Turns | None = None,
     ) -> None:
+        """``turns``: of those of which there may be crowds few are worked on at a time."""
         self._kind = kind
+        self._turns = turns
         self._reconcile = reconcile
         self._needs_work = needs_work
         self._cells: dict[Key, Cell] = {}
@@ -77,6 +89,7 @@ class Workbench:
         elif self._needs_work(obj):
             cell = self._cells[key] = Cell(key, obj)
         if cell is not None:
+            cell.told = max(cell.told, version_of(obj))
             self._take_up(cell)
 
     def ring_all(self) -> None:
@@ -143,12 +156,12 @@ class Workbench:
         done = False
         try:
             with cell.bell() as bell:
-                while not self._closing and not self._resting and cell.obj is not None:
+                while self._wanted(cell):
                     bell.clear()
                     version = cell.version
                     outcome: Outcome
                     try:
-                        outcome, failures = await self._reconcile(cell), 0
+                        outcome, failures = await self._in_turn(cell), 0
                     except ClusterError as error:
                         # The API server away, or rights too small to write a status: known, and told in one line.
                         outcome, failures = Retry(_backoff(failures)), failures + 1
@@ -165,11 +178,21 @@ class Workbench:
                         return
         finally:
             self._tasks.pop(cell.key, None)
-            if done or self._closing or cell.obj is None:
+            if self._closing or cell.obj is None or (done and not cell.ahead):
                 self._cells.pop(cell.key, None)
-            else:
+            elif not done:
                 # Told to rest; perhaps it was told to begin again before this task heeded that.
                 self._take_up(cell)
+
+    def _wanted(self, cell: Cell) -> bool:
+        return not self._closing and not self._resting and cell.obj is not None
+
+    async def _in_turn(self, cell: Cell) -> Outcome:
+        """Reconcile when the turn of ``cell`` comes, unless it is not wanted any more by then."""
+        if self._turns is None:
+            return await self._reconcile(cell)
+        async with self._turns.take(cell):
+            return await self._reconcile(cell) if self._wanted(cell) else Retry(0.0)
 
 
 def _pause(retry: Retry, waits: int) -> float:

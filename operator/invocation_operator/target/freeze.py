@@ -6,7 +6,7 @@ plan is made. Bounds are whole milliseconds, the engine's resolution (see ``valu
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from invocation_operator.api.v1alpha1.target import CompletionOutcome, InvocationStatus, Leaf, Target
@@ -63,6 +63,12 @@ class FrozenTarget:
     def statuses(self) -> frozenset[InvocationStatus]:
         """The statuses that hold for the whole target."""
         return self.default_statuses if self.leaf.statuses is None else frozenset(self.leaf.statuses)
+
+    @property
+    def names_alone(self) -> bool:
+        """Whether it is ids, in statuses, and nothing else is to be known of a row."""
+        unfiltered = replace(self.leaf, statuses=None) == FrozenLeaf()
+        return self.ids is not None and unfiltered and not self.any_of and self.excluded is None
 
     def leaves(self) -> tuple[FrozenLeaf, ...]:
         """Every leaf, exclusions included."""

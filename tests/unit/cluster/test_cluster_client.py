@@ -111,3 +111,15 @@ async def test_list_of_nothing_is_empty_also_when_it_is_null() -> None:
 
     async with fake_admin(script) as server, KubeClient(Configuration(host=server.url)) as client:
         assert [obj async for obj in client.list(CONFIG_MAPS, "shop", metadata_only=True)] == []
+
+
+async def test_client_goes_through_the_proxy_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def script(_: Asked, wire: Wire) -> None:
+        await wire.json(200, {"gitVersion": "v1"})
+
+    async with fake_admin(script) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.setenv("no_proxy", "")
+        async with KubeClient(Configuration(host="http://apiserver.example")) as client:
+            assert (await client.version())["gitVersion"] == "v1"
+        assert len(proxy.asked) == 1

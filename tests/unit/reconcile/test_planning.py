@@ -185,7 +185,10 @@ async def test_named_id_in_a_status_of_a_newer_engine_is_skipped_alone() -> None
         pytest.param("group by i.status", {}, id="what the default statuses leave out"),
         pytest.param("invoked_by_id is not null", {}, id="descendants"),
         pytest.param("as service", {"limits": {"maxPercentOfService": 100}}, id="the share of a service"),
-        pytest.param("i.status in", {"target": {"ids": [inv(1), inv(2)]}}, id="named ids"),
+        pytest.param("i.id in", {"target": {"ids": [inv(1), inv(2)]}}, id="named ids"),
+        pytest.param(
+            "i.status in", {"target": {"ids": [inv(1), inv(2)], "services": ["checkout"]}}, id="which of them fit"
+        ),
     ],
 )
 @pytest.mark.parametrize(("failures", "made"), [(2, True), (3, False)])
@@ -206,6 +209,37 @@ async def test_plan_of_which_a_query_fails_asks_that_query_again_and_is_the_same
         with pytest.raises(errors.CutOff):
             await planned(troubled, **fields)
     assert troubled.failures == {part: 0}
+
+
+@pytest.mark.parametrize(
+    ("more", "planned_ids", "left"),
+    [
+        pytest.param({}, [1, 2, 3], {4: "Completed"}, id="in the order of their ids"),
+        pytest.param({"oldestFirst": True}, [3, 1, 2], {4: "Completed"}, id="oldest first"),
+        pytest.param({"limit": 2}, [1, 2], {3: "BeyondLimit", 4: "Completed"}, id="no more than the limit"),
+        pytest.param(
+            {"oldestFirst": True, "limit": 1},
+            [3],
+            {1: "BeyondLimit", 2: "BeyondLimit", 4: "Completed"},
+            id="the oldest within the limit",
+        ),
+        pytest.param({"statuses": ["Suspended"]}, [2], {1: "Running", 3: "Running", 4: "Completed"}, id="in a status"),
+    ],
+)
+async def test_ids_that_are_named_and_no_more_are_planned_from_one_look_at_their_rows(
+    more: dict[str, Any], planned_ids: list[int], left: dict[int, str]
+) -> None:
+    engine = MemoryEngine()
+    engine.named = [
+        row(3, born=0),
+        row(2, born=2, status="suspended"),
+        row(1, born=1),
+        row(4, born=3, status="completed"),
+    ]
+    target = {"ids": [inv(4), inv(2), inv(3), inv(1)], **more}
+    plan = (await planned(engine, target=target)).plan
+    assert [t.id for t in plan.targets] == [inv(number) for number in planned_ids]
+    assert {r.id: r.reason for r in plan.named} == {inv(number): reason for number, reason in left.items()}
 
 
 LARGE = errors.BadReply("the answer is larger than what is taken")

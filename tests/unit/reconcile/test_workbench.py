@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from e2e.simulation import loop as virtual_time
 from invocation_operator.cluster.errors import ClusterUnavailable, Forbidden
 from invocation_operator.reconcile.cell import Cell
+from invocation_operator.reconcile.turns import Turns
 from invocation_operator.reconcile.workbench import CANCEL_SECONDS, Done, Outcome, Retry, Workbench
 
 
@@ -341,5 +342,70 @@ def test_bench_that_begins_before_a_deaf_task_has_heard_that_it_should_rest_lose
         made.begin()
         await idle(made)
         assert begun == 2
+
+    virtual_time.run(play())
+
+
+def test_word_of_a_time_before_our_own_last_write_takes_nothing_up_anew() -> None:
+    async def play() -> None:
+        story = Story()
+        made = bench(story)
+
+        def write() -> None:
+            made._cells["ns", "a"].keep(thing(version=7, settled=True))
+
+        story.during = write
+        made.observe(thing(version=3))
+        await idle(made)
+        for version in (4, 6):
+            made.observe(thing(version=version))
+        await idle(made)
+        assert "4" not in story.versions
+        assert "6" not in story.versions
+        made.observe(thing(version=7, settled=True))
+        await idle(made)
+        assert not made._cells, "what the watch has told of too is not kept"
+        taken = len(story.asked)
+        made.observe(thing(version=8))
+        await idle(made)
+        assert story.versions[taken:] == ["8"]
+
+    virtual_time.run(play())
+
+
+def test_successor_of_what_is_still_kept_is_taken_up() -> None:
+    async def play() -> None:
+        story = Story()
+        made = bench(story)
+        story.during = lambda: made._cells["ns", "a"].keep(thing(version=7, settled=True))
+        made.observe(thing(version=3))
+        await idle(made)
+        story.during = lambda: None
+        made.observe(thing(version=7, settled=True), deleted=True)
+        made.observe(thing(version=9, uid="new"))
+        await idle(made)
+        assert story.versions[-1] == "9"
+        assert not made._cells
+
+    virtual_time.run(play())
+
+
+def test_crowd_is_worked_on_few_at_a_time_and_ends_at_once_when_the_process_does() -> None:
+    async def play() -> None:
+        began: list[str] = []
+
+        async def slowly(cell: Cell) -> Outcome:
+            began.append(cell.key[1])
+            await asyncio.sleep(1)
+            return Done()
+
+        made = Workbench("Thing", slowly, lambda obj: True, turns=Turns(2))
+        for number in range(20):
+            made.observe(thing(f"t{number}", version=number))
+        await asyncio.sleep(2.5)
+        assert began == [f"t{number}" for number in range(6)]
+        await made.close(10)
+        assert len(began) == 6, "what waits for its turn when the process ends is not begun"
+        assert made.active == 0
 
     virtual_time.run(play())
