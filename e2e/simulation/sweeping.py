@@ -16,12 +16,15 @@ ASKED, TICK = "asked for", "at its tick"
 REQUEST = "now"
 SCHEDULE, TICK_SECONDS, TICK_TIME = "1 12 * * *", 60.0, "2026-03-01T12:01:00Z"
 """One tick a minute after the beginning; the next one is a day later."""
+FAR_SCHEDULE = "0 0 1 1 *"
+"""No tick while a history lasts."""
 FIRST_TIME = "2026-03-01T12:00:00Z"
 
 
 def manifest(action: str, why: str, metadata: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
     """The policy that is applied; `spec` has its engine and services, and what its sweep limits."""
-    sweep = {"name": "sweep", "schedule": SCHEDULE, "action": action, "limits": spec.get("limits")}
+    schedule = SCHEDULE if why == TICK else FAR_SCHEDULE
+    sweep = {"name": "sweep", "schedule": schedule, "action": action, "limits": spec.get("limits")}
     annotations = {"ops.restate.dev/requestedAt": REQUEST} if why == ASKED else {}
     return {
         "apiVersion": "ops.restate.dev/v1alpha1",
