@@ -42,9 +42,12 @@ class Withheld:
         return self.operation.refused(item, ask, refused)
 
     def judge(self, item: Item, seen: Seen, now: float) -> Decision:
-        """Ask again, unless it is held."""
+        """Ask again, unless it is held. What was asked before the hold came may yet show that it was carried out: an
+        engine that was restarted tells what was before.
+        """
         decision = self.operation.judge(item, seen, now)
-        return self._held(seen) or decision if isinstance(decision, Ask) else decision
+        held = self._held(seen) if isinstance(decision, Ask) else None
+        return decision if held is None else None if item.asks else held
 
     def first_ask(self, item: Item, seen: Seen, ask: Ask) -> Ask | Settled:
         """As at the beginning."""
