@@ -68,10 +68,11 @@ class Control:
 
     def stop(self) -> Stop | None:
         """Return why nothing more may be asked now, or None."""
+        if not self.holds():
+            # Before all else: not even what must not be left half done may be finished without it.
+            return Stop.HOLD_LOST
         if self.deleted:
             return Stop.DELETED
-        if not self.holds():
-            return Stop.HOLD_LOST
         if self.final is None and self.engine_replaced():
             self.final = Stop.ENGINE_CHANGED
         if self.final is Stop.ENGINE_CHANGED:

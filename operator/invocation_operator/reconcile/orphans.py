@@ -4,7 +4,7 @@ Looked at now and then. Such a run is closed as stopped, so that the audit trail
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -41,6 +41,8 @@ class Orphans:
     client: KubeClient
     records: RecordStore
     leases: Leases
+    running: Container[str] = frozenset()
+    """Records of the runs that this very process carries out: they see by themselves that the object is gone."""
     namespaces: Sequence[str] = ()
     """Namespaces that are served; none: all. Others may keep their records beside ours, and see to them."""
 
@@ -82,6 +84,8 @@ class Orphans:
             return False
         if await self._has_object(record):
             return False
+        if record.name in self.running:
+            return True
         if self.leases.wait_seconds(record) > 0:
             return True
         self.leases.forget(record.name)

@@ -7,7 +7,7 @@ crash in between is finished from the record.
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import structlog
@@ -100,9 +100,19 @@ class Runner:
     call_timeout: float
     leads: Callable[[], bool] = lambda: True
     """Whether this process may act at all; asked beside the hold of each run."""
+    running: set[str] = field(default_factory=set)
+    """Records of the runs that are carried out now."""
 
     async def run(self, cell: Cell, board: Bulletin, task: Task) -> None:
         """Carry out ``task`` and close its books. Raises ``HoldLost`` when somebody else has the run."""
+        name = task.hold.record.name
+        self.running.add(name)
+        try:
+            await self._run(cell, board, task)
+        finally:
+            self.running.discard(name)
+
+    async def _run(self, cell: Cell, board: Bulletin, task: Task) -> None:
         run_clock = RunClock(task.started, task.engine_now, self.clock)
         waves = _waves(task)
         asked = AskTimes((mark.below, run_clock.seconds(mark.time)) for mark in task.hold.record.status.asked or ())

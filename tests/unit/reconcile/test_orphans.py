@@ -62,3 +62,17 @@ async def test_orphans_of_namespaces_that_another_release_serves_are_left_to_it(
     found.namespaces = ("billing",)
     assert await found.close_all() is False
     assert kube.phase("a-orphan") is None
+
+
+async def test_orphans_that_this_process_still_carries_out_end_by_themselves() -> None:
+    """Its run was finishing what must not be left half done when the record was closed beneath it."""
+    kube = Keeper()
+    kube.record("a-orphan", "gone")
+    found = orphans(kube)
+    running = {"a-orphan"}
+    found.running = running
+    assert await found.close_all() is True
+    assert kube.phase("a-orphan") is None
+    running.clear()
+    assert await found.close_all() is False
+    assert kube.phase("a-orphan") == "Stopped"
