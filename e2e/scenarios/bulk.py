@@ -129,8 +129,8 @@ class _OfOneHandler:
     """The engine's time before the action was made."""
 
     def now(self) -> str:
-        """The engine's time, in a form that a manifest takes too. What is made from then on counts as later: on a busy
-        machine the engine dates what comes in by a clock that lags behind the one that it tells.
+        """The engine's time, in a form that a manifest takes too. What is made from then on counts as later: the
+        engine dates what comes in by whole milliseconds, and so perhaps before the time that it has just told.
         """
         said = str(self.world.engine.sql("select now() as now")[0]["now"])
         day, clock = re.fullmatch(r"(\S+)[T ](\d\d:\d\d:\d\d\.\d{1,6})\d*Z?", said).groups()  # type: ignore[union-attr]
