@@ -1,13 +1,12 @@
 """A TCP connection between an engine and its services that can be silenced and cut."""
 
 import asyncio
-import threading
 from collections.abc import Coroutine
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
-T = TypeVar("T")
+from e2e.rig.loopthread import LoopThread
 
 PIECE = 65536
 SECONDS = 10.0
@@ -18,25 +17,23 @@ class Cable:
 
     def __init__(self, port: int) -> None:
         self._to = port
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread: LoopThread | None = None
         self._silent = False
         self._ends: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
         self.uri = ""
 
     def __enter__(self) -> Self:
-        self._thread.start()
-        self._do(self._listen())
+        self._thread = LoopThread("cable")
+        self._wait(self._listen())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._do(self._close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(SECONDS)
-        self._loop.close()
+        assert self._thread is not None
+        self._wait(self._close())
+        self._thread.stop()
 
     def silence(self) -> None:
         """What the services say is lost from now on, until the cable is cut."""
@@ -44,10 +41,11 @@ class Cable:
 
     def cut(self) -> None:
         """End all connections; new ones are passed on again."""
-        self._do(self._cut())
+        self._wait(self._cut())
 
-    def _do(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(SECONDS)
+    def _wait(self, work: Coroutine[Any, Any, None]) -> None:
+        assert self._thread is not None
+        self._thread.run(work, seconds=SECONDS)
 
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(self._connect, "127.0.0.1", 0)

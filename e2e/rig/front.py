@@ -10,9 +10,7 @@ import enum
 import re
 import ssl
 import tempfile
-import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +19,7 @@ from typing import Any, Self
 from aiohttp import ClientConnectionError, ClientSession, ClientTimeout, web
 
 from e2e.rig.certs import Authority, KeyPair
+from e2e.rig.loopthread import LoopThread
 from e2e.rig.process import free_ports
 
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "upgrade", "host", "content-length"}
@@ -75,8 +74,7 @@ class Front:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._faults: dict[str, Misbehaviour] = {}
         self._answers: dict[str, str] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
+        self._thread: LoopThread | None = None
         self._released: asyncio.Event | None = None
         self._runner: web.AppRunner | None = None
         self._session: ClientSession | None = None
@@ -105,20 +103,16 @@ class Front:
         if self._client_certs:
             self._context.verify_mode = ssl.CERT_REQUIRED
             self._context.load_verify_locations(cadata=self._clients.pem)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="front", daemon=True)
-        self._thread.start()
+        self._thread = LoopThread("front")
         self._wait(self._open())
         return self
 
     def stop(self) -> None:
-        if self._loop is None or self._thread is None:
+        if self._thread is None:
             return
         self._wait(self._close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-        self._loop = self._thread = None
+        self._thread.stop()
+        self._thread = None
 
     # --- what a test turns ---
 
@@ -170,9 +164,8 @@ class Front:
     # --- inside the thread ---
 
     def _wait(self, work: Coroutine[Any, Any, None]) -> None:
-        assert self._loop is not None, "the front is not running"
-        future: Future[None] = asyncio.run_coroutine_threadsafe(work, self._loop)
-        future.result(30)
+        assert self._thread is not None, "the front is not running"
+        self._thread.run(work, seconds=30)
 
     async def _open(self) -> None:
         self._released = asyncio.Event()

@@ -16,7 +16,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +26,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, web
 
 from e2e.rig.certs import Authority
 from e2e.rig.faults import ACTED, DRIP_SECONDS, STALL_SECONDS, STATUSES, Fault, Faults
+from e2e.rig.loopthread import LoopThread
 from e2e.rig.process import Child, free_ports
 
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "upgrade", "host", "content-length"}
@@ -138,8 +138,7 @@ class KillProxy:
         self._script = script
         self._label = label
         self._authority = Authority("kill proxy")
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
+        self._thread: LoopThread | None = None
         self._runner: web.AppRunner | None = None
         self._session: ClientSession | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -158,22 +157,17 @@ class KillProxy:
         return self._authority.pem
 
     def __enter__(self) -> Self:
-        self._loop = asyncio.new_event_loop()
         self._open_door.set()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="kill proxy", daemon=True)
-        self._thread.start()
+        self._thread = LoopThread("kill proxy")
         self._wait(self._open())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._loop is not None
         assert self._thread is not None
         self._wait(self._close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._thread.stop()
 
     def hold(self) -> None:
         """Let requests wait at the door, as a network that stalls does, until `release()`."""
@@ -187,9 +181,8 @@ class KillProxy:
         turn()
 
     def _wait(self, work: Coroutine[Any, Any, None]) -> None:
-        assert self._loop is not None
-        future: Future[None] = asyncio.run_coroutine_threadsafe(work, self._loop)
-        future.result(60)
+        assert self._thread is not None
+        self._thread.run(work, seconds=60)
 
     # --- inside the thread ---
 
