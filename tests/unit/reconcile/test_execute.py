@@ -30,6 +30,7 @@ from invocation_operator.reconcile.run import Run
 from invocation_operator.reconcile.runclock import RunClock
 from invocation_operator.reconcile.soak import Looks
 from invocation_operator.target.row import InvocationRow
+from tests.unit.reconcile.calm import calm
 
 S = InvocationStatus
 BORN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -151,18 +152,7 @@ def scene(
     ledger = Ledger(count)
     clock = RunClock(BORN, BORN, now)
     cell = Cell(("ns", "a"), {"metadata": {"uid": "u", "resourceVersion": "1"}, "spec": {"limits": limits or {}}})
-    control = Control(
-        cell=cell,
-        uid="u",
-        knobs=lambda: cell.obj["spec"] if cell.obj else {},
-        engine_suspended=lambda: False,
-        engine_replaced=lambda: False,
-        not_allowed=lambda: None,
-        holds=lambda: True,
-        shutting_down=lambda: False,
-        deadline=deadline,
-        now=clock.now,
-    )
+    control = calm(cell, knobs=lambda: cell.obj["spec"] if cell.obj else {}, deadline=deadline, now=clock.now)
     run = Run(
         operation=operation_for(parsed, settle_lost_after=settle_lost_after),
         targets=[Planned(id_, BORN, status, "Svc/h") for id_ in ids],

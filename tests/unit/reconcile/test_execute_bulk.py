@@ -21,12 +21,12 @@ from invocation_operator.plan.report import Findings
 from invocation_operator.plan.targets import Planned, PlannedSet
 from invocation_operator.reconcile.budget import Budget
 from invocation_operator.reconcile.cell import Cell
-from invocation_operator.reconcile.control import Control
 from invocation_operator.reconcile.execute import Executor
 from invocation_operator.reconcile.flight import Batches
 from invocation_operator.reconcile.look import Looker
 from invocation_operator.reconcile.run import Run
 from invocation_operator.reconcile.runclock import RunClock
+from tests.unit.reconcile.calm import calm
 
 BORN = datetime(2026, 1, 1, tzinfo=UTC)
 TIME = "2026-01-01T00:00:00Z"
@@ -101,18 +101,7 @@ def executor(engine: Engine, size: int, in_flight: int, rate: int) -> tuple[Exec
     ledger = Ledger(size)
     clock = RunClock(BORN, BORN, time.monotonic)
     cell = Cell(("ns", "a"), {"metadata": {"uid": "u", "resourceVersion": "1"}, "spec": {}})
-    control = Control(
-        cell=cell,
-        uid="u",
-        knobs=dict,
-        not_allowed=lambda: None,
-        engine_suspended=lambda: False,
-        engine_replaced=lambda: False,
-        holds=lambda: True,
-        shutting_down=lambda: False,
-        deadline=None,
-        now=clock.now,
-    )
+    control = calm(cell, now=clock.now)
     kept = Kept(ledger)
 
     async def same_engine() -> None:
