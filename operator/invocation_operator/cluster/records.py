@@ -283,16 +283,14 @@ class Hold:
         came after the record was read, and knows more.
         """
         metadata = self.record.obj["metadata"]
-        if not self._held:
-            self._lost = True
-            raise HoldLost(self.record.name)
-        obj = await self._client.get(RECORDS, metadata["namespace"], metadata["name"])
-        if (obj.get("status") or {}).get("holder") != self._identity:
+        place = metadata["namespace"], metadata["name"]
+        obj = await self._client.get(RECORDS, *place) if self._held else None
+        if obj is None or (obj.get("status") or {}).get("holder") != self._identity:
             self._lost = True
             raise HoldLost(self.record.name)
         body = {**obj, "status": dump(meant)}
         try:
-            return await self._client.replace_status(RECORDS, metadata["namespace"], metadata["name"], body)
+            return await self._client.replace_status(RECORDS, *place, body)
         except WriteConflict as error:
             self._lost = True
             raise HoldLost(self.record.name) from error

@@ -44,6 +44,8 @@ class EngineError(Exception):
     """Anything that kept the engine from doing or answering what it was asked."""
 
     message: str
+    retry_after: float | None = None
+    """Seconds after which the engine wants to be asked again, when its answer said so (429 and 5xx)."""
 
     def __init__(self, message: str) -> None:
         self.message = capped(message)
@@ -140,8 +142,6 @@ class NotReady(Rejected):
 class Throttled(Rejected):
     """429. ``retry_after`` in seconds, when the answer said it."""
 
-    retry_after: float | None
-
     def __init__(self, message: str, *, status: int = 429, retry_after: float | None = None) -> None:
         super().__init__(message, status=status)
         self.retry_after = retry_after
@@ -151,7 +151,6 @@ class ServerFault(EngineError):
     """5xx. What happened to a write is unknown. ``retry_after`` in seconds, when the answer said it."""
 
     status: int
-    retry_after: float | None
 
     def __init__(self, message: str, *, status: int, retry_after: float | None = None) -> None:
         super().__init__(message)

@@ -297,7 +297,7 @@ class Engines:
                 raise station.unsettled[0]
             try:
                 batches = station.batches.usable
-                await station.budget.repeats.ask(lambda: require_caught_up(station.client, batches=batches))
+                await station.ask(lambda: require_caught_up(station.client, batches=batches))
             except errors.EngineError as error:
                 station.unsettled = error, self._clock()
                 raise

@@ -145,7 +145,7 @@ class Lock:
             ),
         )
         station, loop = resolved.station, asyncio.get_running_loop()
-        engine_now = await station.budget.repeats.ask(station.client.now)
+        engine_now = await station.ask(station.client.now)
         told_at = loop.time()
         hold = await self.records.create(name, record_spec, _labels(source))
         if hold is None:
@@ -186,7 +186,7 @@ class Lock:
                 targets = await self._read(record.namespace, record.chunk_prefix, kept.chunks)
             except ObjectNotFound as error:
                 raise DamagedSet("a part of the planned set is missing") from error
-            engine_now = await resolved.station.budget.repeats.ask(resolved.station.client.now)
+            engine_now = await resolved.station.ask(resolved.station.client.now)
         if kept.targets:
             targets = PlannedSet(decode(kept.targets))
         findings = _findings(record, resolved)

@@ -39,8 +39,7 @@ class Outage:
             self._calls, self._trying = True, False
         if now < self.until:
             return
-        asked_for = error.retry_after if isinstance(error, errors.Throttled | errors.ServerFault) else None
-        pause = max(asked_for or 0.0, self._seconds * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, nothing secret
+        pause = max(error.retry_after or 0.0, self._seconds * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, nothing secret
         self.until = now + min(pause, ASKED_FOR_SECONDS)
         self._seconds = min(self._seconds * 2, LIMIT_SECONDS)
         self.error = error

@@ -112,7 +112,7 @@ async def make_plan(
     scopes = resolved.probe.capabilities.scopes
     target, statuses = with_statuses(spec.target, spec.action)
     frozen = freeze(target, now, statuses)
-    client, ask = resolved.station.client, resolved.station.budget.repeats.ask
+    client, ask = resolved.station.client, resolved.station.ask
     held = resolved.station.holds.frozen(now) if spec.action in CLEARS else []
     try:
         statement = select(frozen, SET_COLUMNS, scopes_supported=scopes, keep_last=keep_last, held=held, also=also)
@@ -160,7 +160,7 @@ async def _check(
     refused = check_plan(
         reach, spec.limits.max_targets, resolved.guardrails, resolved.namespace_labels, caused_operations(spec)
     )
-    ask = resolved.station.budget.repeats.ask
+    ask = resolved.station.ask
     return reach, refused or await ask(lambda: _share(client, spec, plan, descending))
 
 
@@ -254,6 +254,7 @@ async def _collect_named(
     ids = frozen.ids or ()
     existing, fitting, among = await _look_up(station, frozen, scopes=scopes, held=held)
     chosen = {row.id: row for row in fitting[: frozen.limit]}
+    fit = {row.id for row in fitting}
     for id_ in ids:
         row = existing.get(id_)
         if not is_invocation_id(id_):
@@ -265,7 +266,7 @@ async def _collect_named(
         elif row is None:
             builder.unreadable(id_)
         else:
-            builder.unfit(row, "Held" if id_ in among else _misfit(row, frozen, {r.id for r in fitting}))
+            builder.unfit(row, "Held" if id_ in among else _misfit(row, frozen, fit))
     for row in chosen.values():
         now = existing.get(row.id)
         if now is not None and now.created_at > row.created_at:

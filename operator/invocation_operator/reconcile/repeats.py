@@ -1,4 +1,4 @@
-"""Questions to an engine that are asked again at once when they failed: one per station, for those who begin a run.
+"""Questions to an engine that are asked again at once when they failed: one for each budget, for those who begin a run.
 
 A run begins with some ten questions. Where one of them fails now and then, all of them being asked anew, after a pause
 that is long because of the many who may wait for one engine, would take minutes. So a question that failed is asked
@@ -53,14 +53,14 @@ class Repeats:
                 most = SLOW_TRIES if self.clock() - began >= SLOW_SECONDS else TRIES
                 if pause is None or number >= most or not self._grants(error):
                     raise
-                await self.sleep(max(random.uniform(*pause), asked_for(error)))  # noqa: S311 - jitter, nothing secret
+                await self.sleep(max(random.uniform(*pause), error.retry_after or 0.0))  # noqa: S311 - jitter, nothing secret
             else:
                 self._left = min(self._left + GAIN, ALLOWANCE)
                 return answer
         raise AssertionError
 
     def _grants(self, error: errors.EngineError) -> bool:
-        if not passes(error) or asked_for(error) > ASKED_FOR_SECONDS:
+        if not passes(error) or (error.retry_after or 0.0) > ASKED_FOR_SECONDS:
             return False
         if error not in self._granted:
             if self._left < 1:
@@ -79,8 +79,3 @@ def passes(error: errors.EngineError) -> bool:
             return True
         case _:
             return False
-
-
-def asked_for(error: errors.EngineError) -> float:
-    """Return the seconds of pause that the engine asked for."""
-    return (error.retry_after or 0.0) if isinstance(error, errors.Throttled | errors.ServerFault) else 0.0

@@ -282,7 +282,7 @@ async def _latest(task: Task) -> dict[str, str] | None:
     if resume is None or resume.deployment != "Latest":
         return None
     station = task.resolved.station
-    return await station.budget.repeats.ask(station.client.deployments_of_services)
+    return await station.ask(station.client.deployments_of_services)
 
 
 def _waves(task: Task) -> Waves | None:

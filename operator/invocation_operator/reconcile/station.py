@@ -3,8 +3,9 @@
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from invocation_operator.api.v1alpha1.base import EngineIdentity
 from invocation_operator.api.v1alpha1.engine import EngineSpec, Guardrails
@@ -17,6 +18,8 @@ from invocation_operator.plan.holds import Holds
 from invocation_operator.reconcile.budget import Budget
 from invocation_operator.reconcile.flight import Batches
 from invocation_operator.reconcile.waiting import Waiting
+
+T = TypeVar("T")
 
 Key = tuple[str, str]
 """Namespace and name of a RestateEngine."""
@@ -63,6 +66,10 @@ class Station:
 
     def __post_init__(self) -> None:
         self.named = NamedRows(self.client.rows)
+
+    async def ask(self, question: Callable[[], Awaitable[T]]) -> T:
+        """Return the answer to a question of those who begin a run: see ``Repeats``."""
+        return await self.budget.repeats.ask(question)
 
 
 @dataclass(frozen=True, slots=True)

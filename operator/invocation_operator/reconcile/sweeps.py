@@ -212,7 +212,7 @@ class SweepReconciler:
 
     async def _outlived(self, scene: Scene, occasion: Occasion, resolved: Resolved, now: datetime) -> Also:
         """Return the condition for what exists and has outlived the policy's values."""
-        ask = resolved.station.budget.repeats.ask
+        ask = resolved.station.ask
         found = await ask(lambda: in_force(self.policies, scene.cell.key, scene.spec, resolved))
         conditions = outlived(found, requested_values(scene.spec), now)
         results = occasion.sweep.name == plan.EXISTING_RESULTS

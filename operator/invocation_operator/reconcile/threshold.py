@@ -20,7 +20,7 @@ async def cross(engines: Engines, resolved: Resolved, *, clears: bool) -> tuple[
     """
     if clears:
         await engines.know_holds()
-    client, ask = resolved.station.client, resolved.station.budget.repeats.ask
+    client, ask = resolved.station.client, resolved.station.ask
     now, seen, _ = await asyncio.gather(
         ask(client.now), ask(client.identity), engines.require_caught_up(resolved.station)
     )

@@ -58,5 +58,4 @@ def unreachable(address: str, error: errors.EngineError, *, redact: bool = False
         case _:
             reason, hint = "EngineFault", "look into the engine's logs."
     message = f"the engine at {address} cannot be used: {told(error, redact=redact)}; {hint}"
-    asked_for = error.retry_after if isinstance(error, errors.Throttled | errors.ServerFault) else None
-    return Waiting(reason, message, retry_seconds=min(max(RETRY_SECONDS, asked_for or 0.0), LONGEST_SECONDS))
+    return Waiting(reason, message, retry_seconds=min(max(RETRY_SECONDS, error.retry_after or 0.0), LONGEST_SECONDS))
