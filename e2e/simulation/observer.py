@@ -99,6 +99,8 @@ class Observer:
         self.uncertain = False
         """Whether anything happened that may leave an outcome unknown."""
         self._looks: dict[tuple[str, str], float] = {}
+        self._untold: dict[int, list[tuple[str, str]]] = {}
+        """Who looks at what, by the number of the request, until its answer is there."""
         self._true_looks: dict[tuple[str, str], float] = {}
         """Of them, those that an engine which has read its log has answered."""
         self._serving: Any = None
@@ -229,7 +231,7 @@ class Observer:
             plans = "select i.id as id" in sql and "raw_length" not in sql and not named
             if plans:
                 self._holding.plans(process)
-            return process, None if plans else named
+            return process, number, None if plans else named
         if path[0] == "invocations":
             op, ids = path[2], [path[1]]
         elif path[0] == "internal":
@@ -277,16 +279,20 @@ class Observer:
         away = any(side == "kube" and end + 12.0 > since for side, _, end in self._outages)
         return away or any(event.kind in ("isolate", "watches-break") for event in self.world.scenario.events)
 
+    def told(self, number: int) -> None:
+        """What the engine has answered is there."""
+        self._looks |= dict.fromkeys(self._untold.pop(number, ()), self.world.loop.time())
+
     def arrived(self, token: Any, operation: Callable[[], Any]) -> Any:
         """A request is carried out."""
         now = self.world.loop.time()
         if isinstance(token, tuple):
-            process, ids = token
+            process, number, ids = token
             answer = operation()
-            for id_ in _returned(answer) if ids is None else ids:
-                self._looks[process.name, id_] = now
-                if self.world.engine.replaying is None:
-                    self._true_looks[process.name, id_] = now
+            shown = [(process.name, id_) for id_ in (_returned(answer) if ids is None else ids)]
+            self._untold[number] = shown
+            if self.world.engine.replaying is None:
+                self._true_looks |= dict.fromkeys(shown, now)
             return answer
         self._serving = token if isinstance(token, dict) else None
         for call in (self._serving or {}).values():

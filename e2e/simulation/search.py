@@ -12,9 +12,9 @@ from e2e.simulation.wires import (
     CRASH_BEFORE,
     ENGINE_FAULTS,
     KUBE_FAULTS,
+    LASTING,
     LATE,
     LOST_ANSWER,
-    STALLED,
     Fault,
 )
 
@@ -85,7 +85,7 @@ def _faults(side: str, kinds: Iterable[str] | None) -> Iterator[Fault]:
     for kind in known:
         if kinds is not None and kind not in kinds:
             continue
-        if kind in (LATE, STALLED):
+        if kind in LASTING:
             yield from (Fault(kind, seconds) for seconds in SECONDS_LATE)
         else:
             yield Fault(kind)

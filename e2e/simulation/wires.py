@@ -33,6 +33,10 @@ LATE = "late"
 """The connection breaks at once, and the request arrives all the same, up to the timeout later."""
 STALLED = "stalled"
 """It arrives late, and its sender waits in vain."""
+SLOW_REQUEST = "slow-request"
+"""It arrives late, and its sender waits and gets the answer."""
+SLOW_ANSWER = "slow-answer"
+"""It arrives and takes effect at once; what its sender is told then is of a time long past."""
 FAULT = "fault"
 """503 and nothing done."""
 FAULT_AFTER = "fault-after"
@@ -53,6 +57,8 @@ ENGINE_FAULTS = (
     REFUSED,
     LATE,
     STALLED,
+    SLOW_REQUEST,
+    SLOW_ANSWER,
     FAULT,
     FAULT_AFTER,
     THROTTLED,
@@ -61,10 +67,25 @@ ENGINE_FAULTS = (
 )
 ELECTED_FAULTS = (*ENGINE_FAULTS, SLEEP)
 """Also what only an election can stand: a process that sleeps right before its call leaves."""
-KUBE_FAULTS = (CRASH_BEFORE, CRASH_AFTER, LOST_ANSWER, LOST_REQUEST, LATE, STALLED, FAULT, FAULT_AFTER, SECOND)
+KUBE_FAULTS = (
+    CRASH_BEFORE,
+    CRASH_AFTER,
+    LOST_ANSWER,
+    LOST_REQUEST,
+    LATE,
+    STALLED,
+    SLOW_REQUEST,
+    SLOW_ANSWER,
+    FAULT,
+    FAULT_AFTER,
+    SECOND,
+)
 
-WAITS = (LOST_ANSWER, LOST_REQUEST, STALLED)
-"""After which a sender waits until its request's time is over."""
+WAITS = (LOST_ANSWER, LOST_REQUEST, STALLED, SLOW_REQUEST, SLOW_ANSWER)
+"""After which a sender waits, perhaps until its request's time is over."""
+SLOW = (SLOW_REQUEST, SLOW_ANSWER)
+LASTING = (LATE, STALLED, *SLOW)
+"""Those that take some seconds, up to the timeout."""
 
 
 @dataclass(frozen=True)
@@ -158,8 +179,8 @@ async def exchanged(
         if not reply.done():
             reply.set_exception(value) if isinstance(value, BaseException) else reply.set_result(value)
 
-    def answer(value: Any) -> None:
-        network.later(network.latency(), lambda: deliver(value))
+    def answer(value: Any, seconds: float | None = None) -> None:
+        network.later(network.latency() if seconds is None else seconds, lambda: deliver(value))
 
     if kind == REFUSED or network.cut_off(process, side):
         answer(aiohttp.ServerDisconnectedError("refused"))
@@ -190,11 +211,13 @@ async def exchanged(
             answer((502, "application/json", b'{"message":"bad gateway"}'))
         elif kind == GARBAGE:
             answer((200, "text/html", b"<html>"))
+        elif fault is not None and kind == SLOW_ANSWER:
+            answer(served, fault.seconds)
         elif kind not in (LATE, STALLED):
             answer(served)
 
     network.under_way(+1)
-    late = fault is not None and kind in (LATE, STALLED)
+    late = fault is not None and kind in (LATE, STALLED, SLOW_REQUEST)
     if kind == LATE:
         answer(aiohttp.ServerDisconnectedError("reset"))
     network.later(fault.seconds if fault is not None and late else network.latency(), arrive)

@@ -16,7 +16,7 @@ from invocation_operator.cluster.records import Hold, RecordStore
 from invocation_operator.plan.operation.base import Seen, Timing
 from invocation_operator.plan.operation.ending import Cancel
 from invocation_operator.plan.operation.restarting import Restart
-from invocation_operator.reconcile import execute, look
+from invocation_operator.reconcile import execute, look, send
 from invocation_operator.reconcile.budget import Lane
 from invocation_operator.reconcile.control import Control, Stop
 from invocation_operator.reconcile.journal import Journal
@@ -34,7 +34,8 @@ def no_intent(patch: pytest.MonkeyPatch) -> None:
 
 def plan_stays_new(patch: pytest.MonkeyPatch) -> None:
     """What was planned is taken to be there still, however long ago that was."""
-    patch.setattr(execute, "PLAN_IS_NEW_SECONDS", float("inf"))
+    for room in (execute, send):
+        patch.setattr(room, "CURRENT_SECONDS", float("inf"))
 
 
 def lost_is_not_asked(patch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from e2e.simulation import farm, search
 from e2e.simulation.__main__ import ALSO
-from e2e.simulation.history import Outcome
+from e2e.simulation.history import SLOW_FROM, Outcome
 from e2e.simulation.scenarios import POPULATIONS, Event, smallest, with_approval
 from e2e.simulation.wires import CRASH_AFTER, CRASH_BEFORE, LATE, LOST_ANSWER, REFUSED, Fault
 
@@ -66,7 +66,7 @@ def test_crash_lost_answer_and_late_call_at_every_boundary_break_nothing(action:
     assert [told(outcome) for outcome in tally.failed] == []
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, PART))
+@pytest.mark.parametrize("first", range(SLOW_FROM, SLOW_FROM + SEEDS, PART))
 def test_seeds_break_nothing(first: int) -> None:
     tally = search.Tally()
     for seed in range(first, first + PART):
@@ -179,6 +179,31 @@ def test_named_invocation_that_is_born_again_between_two_answers_of_its_plan_is_
     assert outcome.problems == [], told(outcome)
 
 
+@pytest.mark.parametrize("seed", [67437, 90702])
+def test_what_was_seen_does_not_grow_old_behind_what_follows_other_calls(seed: int) -> None:
+    """At two operations a second: resumes and kills that come of earlier cancels take their turns before it."""
+    outcome = search.play_seed(seed)
+    assert outcome.problems == [], told(outcome)
+
+
+@pytest.mark.parametrize("seed", [439])
+def test_plan_counts_as_a_look_by_the_latest_time_that_it_can_be(seed: int) -> None:
+    """The engine's clock was told after a moment, and the run thought itself younger by that."""
+    outcome = search.play_seed(seed)
+    assert outcome.problems == [], told(outcome)
+
+
+def test_purge_that_begins_after_a_pause_of_the_process_leaves_alone_what_was_held_meanwhile() -> None:
+    """What is held had been read half a minute before the time of its plan."""
+    outcome = search.play_seed(67510)
+    assert outcome.problems == [], told(outcome)
+
+
+def test_soak_that_is_taken_over_is_as_long_by_any_clock() -> None:
+    outcome = search.play_seed(88479)
+    assert outcome.problems == [], told(outcome)
+
+
 # Replays.
 
 
@@ -192,7 +217,7 @@ def test_seed_gives_the_same_history_to_the_last_step_in_every_process() -> None
     here = [digest(seed) for seed in seeds]
     code = f"from tests.simulation.test_simulation_gate import digest; print(*map(digest, {seeds}))"
     for hash_seed in ("1",):
-        env = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}
+        env = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": f"{ROOT}:{ROOT / 'operator'}"}
         done = subprocess.run([sys.executable, "-c", code], env=env, cwd=ROOT, capture_output=True, text=True)
         assert done.stdout.split() == here, done.stderr[-2000:]
 

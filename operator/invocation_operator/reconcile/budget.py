@@ -17,6 +17,10 @@ HELPING = 100
 """Most permits that one grant hands out while several runs share the engine."""
 HELPING_ALONE = 10_000
 """Most permits that one grant hands out to the only run: each is a write to its record before anything is asked."""
+TURN_SECONDS = 1.0
+"""How long operations may wait for their turn at most: what was seen before it grows old, and a stop must not wait
+behind more.
+"""
 
 
 class Budget:
@@ -85,6 +89,13 @@ class Budget:
         lane.held -= count
         self._grant()
 
+    def _queue(self) -> int:
+        """Return how many operations of each run may wait for their turn."""
+        return max(1, int(TURN_SECONDS * self.rate) // max(1, self._lanes))
+
+    def _ahead(self) -> float:
+        return self._next_token - self._clock()
+
     def _reserve(self, count: int) -> float:
         now = self._clock()
         span = count / self.rate
@@ -101,6 +112,7 @@ class Lane:
         self.held = 0
         self.max_in_flight: int | None = None
         self.rate: int | None = None
+        self._waiting = 0
         self._next_token = 0.0
 
     async def acquire(self, wanted: int) -> int:
@@ -140,8 +152,25 @@ class Lane:
         """Give permits back."""
         self._budget._release(self, count)
 
+    def queue(self) -> int:
+        """Return how many operations may wait for their turn: of a second's worth, the part of this run."""
+        own = max(1, int(TURN_SECONDS * self.per_second()))
+        return min(own, self._budget._queue())
+
+    def turns(self) -> int:
+        """Return how many operations may take a turn now, so that none of them has to wait longer than that."""
+        ahead = max(0.0, self._budget._ahead(), self._ahead())
+        return max(0, min(self.queue() - self._waiting, round((TURN_SECONDS - ahead) * self.per_second())))
+
+    def _ahead(self) -> float:
+        return 0.0 if self.rate is None else self._next_token - self._budget._clock()
+
     def reserve(self, count: int) -> float:
-        """Take the turn of ``count`` operations and return in how many seconds it comes; 0 or less: now."""
+        """Take the turn of ``count`` operations and return in how many seconds it comes; 0 or less: now.
+
+        When it has come, ``came`` is told, or ``give_back`` when they do not want it any more.
+        """
+        self._waiting += count
         own = 0.0
         if self.rate is not None:
             now = self._budget._clock()
@@ -150,8 +179,13 @@ class Lane:
             own = self._next_token - span - now
         return max(own, self._budget._reserve(count))
 
+    def came(self, count: int) -> None:
+        """The turn of ``count`` operations is there."""
+        self._waiting -= count
+
     def give_back(self, count: int) -> None:
         """Give back a turn that was not used."""
+        self._waiting -= count
         if self.rate is not None:
             self._next_token -= count / self.rate
         self._budget._next_token -= count / self._budget.rate

@@ -21,12 +21,12 @@ from invocation_operator.engine import errors
 from invocation_operator.engine.client import EngineClient
 from invocation_operator.plan.ledger import BAD
 from invocation_operator.plan.operation.base import Ask, Item, Seen, Settled
-from invocation_operator.reconcile.budget import Lane
+from invocation_operator.reconcile.budget import TURN_SECONDS, Lane
 from invocation_operator.reconcile.claims import Claims
 from invocation_operator.reconcile.control import Control, Stop
 from invocation_operator.reconcile.decide import Decider
 from invocation_operator.reconcile.dispatch import LOOK_BATCH, TICK_SECONDS, Dispatcher
-from invocation_operator.reconcile.flight import Batches, Call, Flight, Flights, cancel_all, never_sent
+from invocation_operator.reconcile.flight import CURRENT_SECONDS, Batches, Call, Flight, Flights, cancel_all, never_sent
 from invocation_operator.reconcile.look import Looker
 from invocation_operator.reconcile.outage import Outage
 from invocation_operator.reconcile.run import Intent, Run
@@ -37,9 +37,6 @@ from invocation_operator.reconcile.soak import Looks, Soak
 
 LOOK_GROWTH = 1.6
 LOOK_LIMIT_SECONDS = 2.0
-PLAN_IS_NEW_SECONDS = 1.2
-"""So soon after a run's start, which was before its plan was made, the plan's query counts as the first look; but not
-once the run was held up: by then people may have done things."""
 PATIENCE_SECONDS = 2.0
 """How long the first look after a large batch waits while there is more to ask: both want the same engine."""
 DECIDED_AT_ONCE = 200
@@ -171,13 +168,15 @@ class Executor:
         return not self._more_to_ask or self.lane.slack() < LOOK_BATCH
 
     def _plan_is_new(self) -> bool:
-        # Not of an earlier life, and not in an outage, where a look shows whether it is over.
+        """The run started before its plan was made."""
+        # Not of an earlier life; not once the run was held up: by then people may have done things; and not in an
+        # outage, where a look shows whether it is over.
         relied_on = not (self.run.recovered or self._held_up or self.outage.error)
-        return relied_on and self.clock.now() + self.turn() < PLAN_IS_NEW_SECONDS
+        return relied_on and self.clock.at_most() + self.turn() < CURRENT_SECONDS
 
     def turn(self) -> float:
         """Return in how many seconds the turn comes of what is decided now, at most."""
-        return self._flights.queued / self.lane.per_second()
+        return min(TURN_SECONDS, self._flights.queued * TURN_SECONDS / self.lane.queue())
 
     # Feeding: permits, intent, and then into flight.
 
@@ -228,17 +227,16 @@ class Executor:
         waited = False
         while True:
             self._take_limits()
-            # No more than a second's worth of operations queue for their tokens: a stop must not wait behind more. They
-            # are refilled by halves, so that intent is not kept for each one alone.
-            queued, rate = self._flights.queued, self.lane.per_second()
+            # The queue is refilled by halves, so that intent is not kept for each one alone.
+            queued, queue = self._flights.queued, self.lane.queue()
             helping = self.lane.helping()
-            room = min(self.lane.room(), rate - queued, helping, most)
+            room = min(self.lane.room(), queue - queued, helping, most)
             if (trial := self.outage.room(self.clock.now())) is not None:
                 # Nothing more than the one call that shows whether it is over; where nothing is in flight that could be
                 # looked at (a suspend has dropped it), one is let in, or nobody would ever learn that it is.
                 alone = not self._flights and self.clock.now() >= self.outage.until
                 room = min(room, max(trial - queued, int(alone)))
-            if room > 0 and queued * 2 <= rate and self.control.stop() is None:
+            if room > 0 and queued * 2 <= queue and self.control.stop() is None:
                 full = min(most, helping, self.lane.share())
                 if min(room, self.lane.slack()) >= full // 2 or not self._flights or waited:
                     return room
@@ -341,15 +339,12 @@ class Executor:
     async def _handle(self, flights: Sequence[Flight], *, asking: bool = True) -> None:
         began = self.clock.now()
         try:
-            seen = await self.scrutiny.look(flights)
+            seen_at, seen = await self.scrutiny.look(flights)
         except errors.EngineError as error:
             self.outage.failed(error, self.clock.now())
-            seen = []
+            seen_at, seen = began, []
         else:
             self.outage.looked()
-        trial = self.outage.room(self.clock.now())
-        # More would wait so long for their turn that this look would be out of date.
-        most = self.lane.per_second() if trial is None else trial
         asks: list[Call] = []
         for number, (flight, view, decision) in enumerate(self.decider.decide(flights, seen, began)):
             if number % DECIDED_AT_ONCE == DECIDED_AT_ONCE - 1:
@@ -357,24 +352,40 @@ class Executor:
             if isinstance(decision, Settled):
                 self._settle(flight, decision)
             elif view is None or not isinstance(decision, Ask):
+                self._flights.turn_came(flight)
                 self._later(flight, self.clock.now())
             elif self._denied(flight, decision, view):
                 continue
-            elif asking and len(asks) < most:
-                if anew := never_sent(flight.item, decision, view):
-                    self.run.asked.forget(flight.item.index)
-                asks.append(Call(flight, decision, view, anew=anew))
+            elif asking:
+                asks.append(Call(flight, decision, view))
             else:
                 self._later(flight, self.clock.now())
-        await asyncio.gather(*(self.sender.send(calls) for calls in self.sender.grouped(asks)))
+        asks, too_many = self._admitted(asks)
+        for call in too_many:
+            self._later(call.flight, self.clock.now())
+        await self.sender.send(asks, seen_at)
         more = self._more_to_ask or self.dispatcher.asking
         # Failures that could stop the run are to be seen at once.
         patient = len(asks) >= DECIDED_AT_ONCE and more and self.run.max_failures is None
         now = self.clock.now()
         for call in asks:
             if not call.flight.landed:
+                self._flights.turn_came(call.flight)
                 self._later(call.flight, now, patient=patient and not call.flight.fresh)
         self.dispatcher.put([flight for flight in flights if not flight.landed])
+
+    def _admitted(self, calls: list[Call]) -> tuple[list[Call], list[Call]]:
+        """Return those of ``calls`` that take a turn now, and the rest, which would wait so long for theirs that what
+        was seen would be out of date.
+        """
+        trial = self.outage.room(self.clock.now())
+        most = self.lane.turns() if trial is None else min(trial, self.lane.turns())
+        for call in calls[:most]:
+            self._flights.queue(call.flight)
+            if never_sent(call.flight.item, call.ask, call.seen):
+                call.anew = True
+                self.run.asked.forget(call.flight.item.index)
+        return calls[:most], calls[most:]
 
     def _denied(self, flight: Flight, ask: Ask, seen: Seen) -> bool:
         """End what an earlier life meant to ask, seems not to have asked, and must not be asked any more."""
@@ -401,7 +412,6 @@ class Executor:
         return [call for call in calls if self.run.operation.inseparable(call.flight.item)]
 
     def _later(self, flight: Flight, now: float, *, patient: bool = False) -> None:
-        self._flights.turn_came(flight)
         flight.patient = patient
         flight.due = now + (PATIENCE_SECONDS if patient else flight.pace)
         flight.pace = min(flight.pace * LOOK_GROWTH, LOOK_LIMIT_SECONDS)

@@ -10,6 +10,9 @@ from invocation_operator.plan.operation.base import Ask, Item, Seen, Verb
 FIRST_LOOK_SECONDS = 0.008
 """The effect of most calls is there within some 20 ms."""
 
+CURRENT_SECONDS = 1.8
+"""How long what was seen of an invocation may be relied on: before it is asked after that, it is looked at again."""
+
 BATCHES_AT_ONCE = 3
 """The engine works on them one after the other; more of them would only keep other calls waiting there."""
 
@@ -23,7 +26,7 @@ class Flight:
     pace: float = FIRST_LOOK_SECONDS
     busy: bool = False
     queued: bool = True
-    """Whether its turn to be asked for the first time has not come yet."""
+    """Whether it waits for its turn to be asked, or is to be looked at before that."""
     patient: bool = False
     """Whether it is due later than need be, because there is more to ask."""
     landed: bool = False
@@ -40,7 +43,7 @@ class Flights:
     def __init__(self) -> None:
         self._by_index: dict[int, Flight] = {}
         self.queued = 0
-        """How many wait for their turn to be asked for the first time."""
+        """How many wait for their turn to be asked."""
 
     def __len__(self) -> int:
         return len(self._by_index)
@@ -57,8 +60,14 @@ class Flights:
             self._by_index[flight.item.index] = flight
             self.queued += flight.queued
 
+    def queue(self, flight: Flight) -> None:
+        """It waits for its turn to be asked once more."""
+        if not flight.queued:
+            flight.queued = True
+            self.queued += 1
+
     def turn_came(self, flight: Flight) -> None:
-        """Its turn to be asked is there, or it has given it up."""
+        """Its turn to be asked is there, or nothing is to be asked of it now."""
         if flight.queued:
             flight.queued = False
             self.queued -= 1

@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 from invocation_operator.engine.client import EngineClient
 from invocation_operator.engine.errors import reading
 from invocation_operator.plan.operation.base import Child
+from invocation_operator.reconcile.flight import CURRENT_SECONDS
 from invocation_operator.target.sql import literal
 from invocation_operator.values.times import parse_time
 
-FORESIGHT_SECONDS = 1.8
-"""How old an answer may be when the turn comes of those that were asked about ahead."""
 MOST = 10_000
 """Invocations that one question names."""
 
@@ -45,7 +44,7 @@ class Foresight:
     async def children(self, ids: Sequence[str]) -> dict[str, list[Child]]:
         """Return those of ``ids`` that have children, as they were a moment ago."""
         async with self._asking:
-            if self._clock() + self._turn() - self._at >= FORESIGHT_SECONDS or not self._known.issuperset(ids):
+            if self._clock() + self._turn() - self._at >= CURRENT_SECONDS or not self._known.issuperset(ids):
                 wanted = dict.fromkeys(ids)
                 for id_ in self._upcoming():
                     if len(wanted) >= MOST:

@@ -9,7 +9,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from invocation_operator.api.v1alpha1.action import ActionSpec, Phase
 from invocation_operator.api.v1alpha1.approval import ApprovalStatus
@@ -36,6 +36,7 @@ from invocation_operator.reconcile.budget import HELPING, Budget
 from invocation_operator.reconcile.journal import kept_alive
 from invocation_operator.reconcile.parse import Subject
 from invocation_operator.reconcile.planning import Planning, hash_of
+from invocation_operator.reconcile.runclock import Reading, read_clock
 from invocation_operator.reconcile.runner import Task
 from invocation_operator.reconcile.station import Resolved
 from invocation_operator.reconcile.takeover import Leases
@@ -144,9 +145,7 @@ class Lock:
                 first_batch=first_batch,
             ),
         )
-        station, loop = resolved.station, asyncio.get_running_loop()
-        engine_now = await station.ask(station.client.now)
-        told_at = loop.time()
+        engine_clock = await self._engine_clock(resolved)
         hold = await self.records.create(name, record_spec, _labels(source))
         if hold is None:
             return None
@@ -158,8 +157,7 @@ class Lock:
             resolved=resolved,
             hold=hold,
             targets=plan.targets,
-            # Chunks take a while, in which what the plan has seen grows old.
-            engine_now=engine_now + timedelta(seconds=loop.time() - told_at),
+            engine_clock=engine_clock,
             ledger=Ledger(plan.total),
             findings=_findings(hold.record, resolved),
             reach=planning.reach,
@@ -186,7 +184,7 @@ class Lock:
                 targets = await self._read(record.namespace, record.chunk_prefix, kept.chunks)
             except ObjectNotFound as error:
                 raise DamagedSet("a part of the planned set is missing") from error
-            engine_now = await resolved.station.ask(resolved.station.client.now)
+            engine_clock = await self._engine_clock(resolved)
         if kept.targets:
             targets = PlannedSet(decode(kept.targets))
         findings = _findings(record, resolved)
@@ -197,13 +195,17 @@ class Lock:
             resolved=resolved,
             hold=hold,
             targets=targets,
-            engine_now=engine_now,
+            engine_clock=engine_clock,
             ledger=_ledger(record, len(targets)),
             findings=findings,
             reach=_reach(record),
             first_batch=0,
             recovered=True,
         )
+
+    async def _engine_clock(self, resolved: Resolved) -> Reading:
+        station, loop = resolved.station, asyncio.get_running_loop()
+        return await station.ask(lambda: read_clock(station.client.now, loop.time))
 
     async def _read(self, namespace: str, prefix: str, count: int) -> PlannedSet:
         targets = PlannedSet()

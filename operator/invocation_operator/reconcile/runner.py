@@ -43,7 +43,7 @@ from invocation_operator.reconcile.journal import Journal, kept_alive
 from invocation_operator.reconcile.look import Looker
 from invocation_operator.reconcile.reporting import Reporter
 from invocation_operator.reconcile.run import Run
-from invocation_operator.reconcile.runclock import RunClock
+from invocation_operator.reconcile.runclock import Reading, RunClock
 from invocation_operator.reconcile.station import Resolved
 from invocation_operator.reconcile.teller import Teller
 from invocation_operator.target.sql import HOLD_COLUMNS, LOOK_COLUMNS
@@ -64,7 +64,7 @@ class Task:
     resolved: Resolved
     hold: Hold
     targets: Sequence[Planned]
-    engine_now: datetime
+    engine_clock: Reading
     ledger: Ledger
     findings: Findings
     reach: Reach
@@ -113,7 +113,7 @@ class Runner:
             self.running.discard(name)
 
     async def _run(self, cell: Cell, board: Bulletin, task: Task) -> None:
-        run_clock = RunClock(task.started, task.engine_now, self.clock)
+        run_clock = RunClock(task.started, task.engine_clock, self.clock)
         waves = _waves(task)
         asked = AskTimes((mark.below, run_clock.seconds(mark.time)) for mark in task.hold.record.status.asked or ())
         report = await self._reporter(board, task)

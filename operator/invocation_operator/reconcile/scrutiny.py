@@ -44,8 +44,11 @@ class Scrutiny:
     _absent: bool = False
     """Whether invocations turned out to be gone: then that is what to expect of others."""
 
-    async def look(self, flights: Sequence[Flight]) -> list[Seen | None]:
-        """Return what is seen, None for what cannot be read. Raises the engine client's errors."""
+    async def look(self, flights: Sequence[Flight]) -> tuple[float, list[Seen | None]]:
+        """Return when the engine told it, and what is seen, None for what cannot be read.
+
+        Raises the engine client's errors.
+        """
         task = asyncio.current_task()
         assert task is not None
         self._looking.add(task)
@@ -61,7 +64,7 @@ class Scrutiny:
         """
         await cancel_all(self._looking)
 
-    async def _look(self, flights: Sequence[Flight]) -> list[Seen | None]:
+    async def _look(self, flights: Sequence[Flight]) -> tuple[float, list[Seen | None]]:
         """Look, and look again at what must not be believed at once: absence, and a lost call that left no trace.
 
         Another cluster knows none of the invocations, and one that was restarted none before it has read its log.
@@ -70,7 +73,9 @@ class Scrutiny:
         foreseen = await self._foreseen(flights)
         if self.operation.begins_by_plan and self.plan_is_new() and all(flight.fresh for flight in flights):
             planned = [flight.item.planned for flight in flights]
-            return [*await self.looker.as_planned(planned, self.operation.begin_evidence, foreseen)]
+            # The run's clock begins with its plan.
+            planned_at = self.clock.now() - self.clock.at_most()
+            return planned_at, [*await self.looker.as_planned(planned, self.operation.begin_evidence, foreseen)]
         lost = [n for n, f in enumerate(flights) if f.item.lost]
         asked = [n for n, f in enumerate(flights) if f.item.asks and not f.item.lost]
         known = self._absent and not lost and not all(self._vouched(flights[n].item) for n in asked)
@@ -78,14 +83,15 @@ class Scrutiny:
             # It will turn out that they are gone: ask the partitions before the look, so that one is enough.
             await self._require_caught_up(flights)
         seen: list[Seen | None] = [*await self.looker.look([self._question(flight) for flight in flights], foreseen)]
+        told_at = self.clock.now()
         missed = {n for n, view in enumerate(seen) if view is not None and view.row is None}
         if missed:
             self._absent = True
             await self.confirm_engine()
             if self.control.final is Stop.ENGINE_CHANGED:
-                return []
+                return told_at, []
         if known:
-            return seen
+            return told_at, seen
         doubtful = [*lost, *(n for n in missed if not flights[n].item.lost and not self._vouched(flights[n].item))]
         if doubtful:
             await self._require_caught_up([flights[n] for n in doubtful])
@@ -95,7 +101,7 @@ class Scrutiny:
         for n in lost:
             view = seen[n]
             flights[n].item.traced |= view is not None and view.cancelled
-        return seen
+        return told_at, seen
 
     async def _foreseen(self, flights: Sequence[Flight]) -> Mapping[str, list[Child]]:
         if Evidence.CHILDREN not in self.operation.begin_evidence:

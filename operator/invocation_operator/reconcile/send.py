@@ -15,7 +15,7 @@ from invocation_operator.engine.client import EngineClient, Op
 from invocation_operator.plan.operation.base import Ask, Operation, Refused, Settled
 from invocation_operator.reconcile.budget import Lane
 from invocation_operator.reconcile.control import Control, Stop
-from invocation_operator.reconcile.flight import Batches, Call, Flight
+from invocation_operator.reconcile.flight import CURRENT_SECONDS, Batches, Call, Flight
 from invocation_operator.reconcile.outage import Outage
 from invocation_operator.reconcile.runclock import RunClock
 
@@ -43,7 +43,7 @@ class Sender:
     """Told of each whose turn to be asked has come."""
     settle: Callable[[Flight, Settled], None]
 
-    def grouped(self, calls: Sequence[Call]) -> list[list[Call]]:
+    def _grouped(self, calls: Sequence[Call]) -> list[list[Call]]:
         """Calls that can go in one request together; all of them singly where there are no batches."""
         groups: dict[Ask, list[Call]] = {}
         for ask, some in groupby(calls, key=attrgetter("ask")):
@@ -56,26 +56,40 @@ class Sender:
             made += [group[start : start + size] for start in range(0, len(group), size)]
         return made
 
-    async def send(self, calls: list[Call]) -> None:
-        """Send calls of one kind, in one request if they are several; what may not be asked now is left for later."""
-        if not await self._turn(calls):
+    async def send(self, calls: Sequence[Call], seen_at: float) -> None:
+        """Send what was decided on what was seen at ``seen_at``; what may not be asked now is left for later.
+
+        All take their turns before anything is waited for: whoever decides next knows how long the queue is.
+        """
+        turns = [(group, self.lane.reserve(len(group))) for group in self._grouped(calls)]
+        await asyncio.gather(*(self._send(group, delay, seen_at) for group, delay in turns))
+
+    async def _send(self, calls: Sequence[Call], delay: float, seen_at: float) -> None:
+        """Send calls of one kind, in one request if they are several."""
+        if not await self._turn(calls, delay):
             return
         for call in calls:
             self.turn_came(call.flight)
         async with self.batches.gate if len(calls) > 1 else self.connections:
-            allowed = self.allowed(calls)
+            allowed = self._wanted(calls, seen_at)
             allowed = allowed[: self.outage.admit(len(allowed), self.clock.now())]
             now = self.clock.now()
             for call in allowed:
                 call.mark(now)
             if len(allowed) > 1:
-                await self._send_batch(allowed)
+                await self._send_batch(allowed, seen_at)
             elif allowed:
                 await self._send_single(allowed[0])
 
-    async def _turn(self, calls: Sequence[Call]) -> bool:
+    def _wanted(self, calls: Sequence[Call], seen_at: float) -> Sequence[Call]:
+        """Return those that may be sent now: none, if what they were decided on has grown old.
+
+        They wait for their turn, but also behind what the engine is slow to answer.
+        """
+        return self.allowed(calls) if self.clock.now() - seen_at < CURRENT_SECONDS else ()
+
+    async def _turn(self, calls: Sequence[Call], delay: float) -> bool:
         """Wait until as many operations may start; False, with the turn given back, when a stop came first."""
-        delay = self.lane.reserve(len(calls))
         while delay > 0:
             if not self.allowed(calls):
                 self.lane.give_back(len(calls))
@@ -83,6 +97,7 @@ class Sender:
             pause = min(delay, LISTEN_SECONDS)
             await asyncio.sleep(pause)
             delay -= pause
+        self.lane.came(len(calls))
         return True
 
     async def _send_single(self, call: Call) -> None:
@@ -102,7 +117,7 @@ class Sender:
             self.outage.called()
             call.taken(answer.new_id)
 
-    async def _send_batch(self, calls: Sequence[Call]) -> None:
+    async def _send_batch(self, calls: Sequence[Call], seen_at: float) -> None:
         ask = calls[0].ask
         ids = [call.flight.item.planned.id for call in calls]
         try:
@@ -114,13 +129,13 @@ class Sender:
             # endpoint is not there any more.
             if error.status in (404, 405):
                 self.batches.give_up()
-            return await self._send_singly(calls)
+            return await self._send_singly(calls, seen_at)
         except errors.Unauthorized as error:
             if error.status != 403:
                 return self._not_asked(calls, error)
             # A front may keep what is internal from everybody; whether it keeps all of it, the public call tells.
             self.batches.give_up()
-            return await self._send_singly(calls)
+            return await self._send_singly(calls, seen_at)
         except errors.EngineError as error:
             if isinstance(error, errors.BadReply):
                 self.batches.give_up()
@@ -138,15 +153,15 @@ class Sender:
             else:
                 refused.append((call, Refused(refusal.status, refusal.message)))
         await self._take_refusals(refused)
-        return await self._send_singly(unknown)
+        return await self._send_singly(unknown, seen_at)
 
-    async def _send_singly(self, calls: Sequence[Call]) -> None:
+    async def _send_singly(self, calls: Sequence[Call], seen_at: float) -> None:
         """Ask one by one what a batch did not do. That takes a while: a stop comes between any two, and each call is
         dated by its own sending, because its answer may be lost too.
         """
         for call in calls:
             call.unmark()
-            if self.allowed([call]) and self.outage.admit(1, self.clock.now()):
+            if self._wanted([call], seen_at) and self.outage.admit(1, self.clock.now()):
                 call.mark(self.clock.now())
                 await self._send_single(call)
 

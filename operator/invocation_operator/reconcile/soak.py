@@ -53,7 +53,8 @@ class Soak:
 
     async def after_wave(self) -> None:
         """Everything of the wave has an outcome: soak, look, and set ``waves`` further, or the stop."""
-        if self.waves.acted_upon(self._engine_now()):
+        # Whoever takes this over has a clock of their own, which may be ahead of this one.
+        if self.waves.acted_upon(self.clock.engine_time(self.clock.at_most())):
             await self.intent.commit()
         with self.lane.idle():
             found = await self._found()

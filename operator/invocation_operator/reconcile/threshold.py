@@ -18,8 +18,6 @@ async def cross(engines: Engines, resolved: Resolved, *, clears: bool) -> tuple[
 
     Raises ``Waiting``, the engine client's errors and those of ``cluster.errors``.
     """
-    if clears:
-        await engines.know_holds()
     client, ask = resolved.station.client, resolved.station.ask
     now, seen, _ = await asyncio.gather(
         ask(client.now), ask(client.identity), engines.require_caught_up(resolved.station)
@@ -27,4 +25,7 @@ async def cross(engines: Engines, resolved: Resolved, *, clears: bool) -> tuple[
     if seen.cluster_name != resolved.identity.cluster_name:
         resolved.station.probe = None
         raise Waiting("EngineChanged", "another cluster answers behind the engine's address; looking again.")
+    if clears:
+        # After the engine told the time of the plan: what was held by then is known, however long that took.
+        await engines.know_holds()
     return now, seen

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from invocation_operator.reconcile.budget import HELPING, HELPING_ALONE, Budget, Lane
+from invocation_operator.reconcile.budget import HELPING, HELPING_ALONE, TURN_SECONDS, Budget, Lane
 
 
 @dataclass
@@ -235,3 +235,44 @@ async def test_per_second_is_the_stricter_of_both(engine: int, own: int | None, 
     lane = Budget(1, engine, Clock()).lane()
     lane.rate = own
     assert lane.per_second() == expected
+
+
+# Turns: how many may wait for theirs.
+
+
+@pytest.mark.parametrize(("rate", "own"), [(2, None), (2, 1), (10, 3), (1000, None), (7, 100)])
+@pytest.mark.parametrize("lanes", [1, 2, 5, 40])
+def test_turns_are_taken_by_no_more_than_can_have_theirs_in_time(rate: int, own: int | None, lanes: int) -> None:
+    """Whoever asks how many may, and takes no more, waits no longer than what was seen is relied on."""
+    clock = Clock(100.0)
+    shared = Budget(1000, rate, clock)
+    taken = [shared.lane() for _ in range(lanes)]
+    waits, served = [], 0
+    for _ in range(400):
+        for lane in taken:
+            lane.rate = own
+            for _ in range(lane.turns()):
+                waits.append(lane.reserve(1))
+                # Only what is reserved counts here: that its turn came is told in time.
+                lane.came(1)
+                served += 1
+        clock.now += 0.05
+    assert max(waits) <= TURN_SECONDS + 0.5 / min(rate, own or rate)
+    assert served >= 0.8 * min(rate, (own or rate) * lanes) * 20.0, "nor is the rate left unused"
+
+
+def test_turns_of_runs_that_share_an_engine_are_shared_too() -> None:
+    shared = Budget(1000, 100, Clock(100.0))
+    lanes = [shared.lane() for _ in range(4)]
+    assert [lane.queue() for lane in lanes] == [25] * 4
+    lanes[0].reserve(20)
+    assert [lane.turns() for lane in lanes] == [5, 25, 25, 25]
+    lanes[0].give_back(15)
+    lanes[0].came(5)
+    assert lanes[0].turns() == 25
+
+
+def test_run_beside_more_others_than_there_are_turns_may_still_take_one() -> None:
+    shared = Budget(1000, 2, Clock(100.0))
+    lanes = [shared.lane() for _ in range(5)]
+    assert all(lane.queue() == 1 for lane in lanes)

@@ -27,7 +27,7 @@ from invocation_operator.reconcile.control import Control, Stop
 from invocation_operator.reconcile.execute import Executor
 from invocation_operator.reconcile.look import Question
 from invocation_operator.reconcile.run import Run
-from invocation_operator.reconcile.runclock import RunClock
+from invocation_operator.reconcile.runclock import Reading, RunClock
 from invocation_operator.reconcile.soak import Looks
 from invocation_operator.target.row import InvocationRow
 from tests.unit.reconcile.calm import calm
@@ -150,7 +150,7 @@ def scene(
     parsed = ActionSpec.model_validate({"action": action, "target": {"ids": ids, "statuses": [status.value]}, **spec})
     engine = MemoryEngine(dict.fromkeys(ids, status))
     ledger = Ledger(count)
-    clock = RunClock(BORN, BORN, now)
+    clock = RunClock(BORN, Reading(BORN, now(), now()), now)
     cell = Cell(("ns", "a"), {"metadata": {"uid": "u", "resourceVersion": "1"}, "spec": {"limits": limits or {}}})
     control = calm(cell, knobs=lambda: cell.obj["spec"] if cell.obj else {}, deadline=deadline, now=clock.now)
     run = Run(

@@ -25,7 +25,7 @@ from invocation_operator.reconcile.execute import Executor
 from invocation_operator.reconcile.flight import Batches
 from invocation_operator.reconcile.look import Looker
 from invocation_operator.reconcile.run import Run
-from invocation_operator.reconcile.runclock import RunClock
+from invocation_operator.reconcile.runclock import Reading, RunClock
 from tests.unit.reconcile.calm import calm
 
 BORN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -99,7 +99,7 @@ def planned(size: int) -> PlannedSet:
 def executor(engine: Engine, size: int, in_flight: int, rate: int) -> tuple[Executor, Kept]:
     spec = ActionSpec.model_validate({"action": "Cancel", "target": {"services": ["Svc"]}})
     ledger = Ledger(size)
-    clock = RunClock(BORN, BORN, time.monotonic)
+    clock = RunClock(BORN, Reading(BORN, time.monotonic(), time.monotonic()), time.monotonic)
     cell = Cell(("ns", "a"), {"metadata": {"uid": "u", "resourceVersion": "1"}, "spec": {}})
     control = calm(cell, now=clock.now)
     kept = Kept(ledger)

@@ -40,6 +40,9 @@ def test_flights_count_those_whose_turn_has_not_come_each_once() -> None:
     flights.turn_came(first)
     flights.turn_came(first)
     assert flights.queued == 2
+    flights.queue(first)
+    flights.queue(first)
+    assert flights.queued == 3, "what follows its first call waits like any other"
     flights.land(first)
     flights.land(second)
     assert (flights.queued, list(flights), 2 in flights, 1 in flights) == (1, [third], True, False)

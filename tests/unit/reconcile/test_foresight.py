@@ -5,7 +5,8 @@ from typing import Any, cast
 
 from invocation_operator.engine.client import EngineClient
 from invocation_operator.engine.rows import Row
-from invocation_operator.reconcile.foresight import FORESIGHT_SECONDS, MOST, Foresight
+from invocation_operator.reconcile.flight import CURRENT_SECONDS
+from invocation_operator.reconcile.foresight import MOST, Foresight
 
 IDS = [f"inv_1{number:033d}" for number in range(30)]
 
@@ -53,9 +54,9 @@ async def test_foresight_is_asked_anew_when_it_is_old_and_sees_what_came_meanwhi
     known = foresight(engine, clock)
     assert not await known.children([IDS[2]])
     engine.restarted.add(IDS[2])
-    clock.now = FORESIGHT_SECONDS * 0.9
+    clock.now = CURRENT_SECONDS * 0.9
     assert not await known.children([IDS[2]])
-    clock.now = FORESIGHT_SECONDS
+    clock.now = CURRENT_SECONDS
     assert [*await known.children([IDS[2]])] == [IDS[2]]
     assert len(engine.questions) == 2
 
@@ -65,7 +66,7 @@ async def test_foresight_counts_from_when_it_was_asked_and_not_from_the_answer()
 
     class Slow(Engine):
         async def rows(self, sql: str, **more: Any) -> list[Row]:
-            clock.now += FORESIGHT_SECONDS
+            clock.now += CURRENT_SECONDS
             return await engine.rows(sql, **more)
 
     known = foresight(Slow(), clock)

@@ -14,17 +14,18 @@ from invocation_operator.engine.client import Op
 from invocation_operator.engine.models import Answer
 from invocation_operator.plan.operation.base import Ask, Item, Seen, Verb
 from invocation_operator.reconcile.control import Control
-from invocation_operator.reconcile.flight import Batches, Call, Flight
+from invocation_operator.reconcile.flight import BATCHES_AT_ONCE, Batches, Call, Flight
 from invocation_operator.reconcile.send import Sender
 from tests.unit.reconcile.test_execute import scene
 
 
 @dataclass
 class Front:
-    """Takes a second for each single call; answers batches with ``batch``, single calls with ``single`` in turn."""
+    """Takes a moment for each single call; answers batches with ``batch``, single calls with ``single`` in turn."""
 
     batch: errors.EngineError
     single: Iterator[errors.EngineError | None] = field(default_factory=lambda: itertools.repeat(None))
+    takes: float = 0.3
     batches: int = 0
     asked: list[str] = field(default_factory=list)
 
@@ -34,7 +35,7 @@ class Front:
 
     async def operate(self, op: Op, id_: str, **_: Any) -> Answer:
         self.asked.append(id_)
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(self.takes)
         if (error := next(self.single)) is not None:
             raise error
         return Answer(202)
@@ -69,7 +70,7 @@ def test_batch_that_is_refused_is_asked_one_by_one(refusal: errors.EngineError, 
     async def play() -> None:
         front = Front(refusal)
         made = decided(front)
-        await made.sender.send(made.calls)
+        await made.sender.send(made.calls, 0.0)
         assert front.asked == [call.flight.item.planned.id for call in made.calls]
         assert made.sender.batches.usable is again
         assert [call.flight.item.asks for call in made.calls] == [1] * 5
@@ -84,9 +85,9 @@ def test_batch_that_is_refused_dates_each_call_by_its_own_sending() -> None:
         lost = errors.Unreachable("reset", sent=True)
         front = Front(errors.Unprocessable("one is malformed", status=422), iter([None, None, None, None, lost]))
         made = decided(front)
-        await made.sender.send(made.calls)
+        await made.sender.send(made.calls, 0.0)
         dates = [call.flight.item.asked_at for call in made.calls]
-        assert dates == pytest.approx([0.0, 1.0, 2.0, 3.0, 4.0])
+        assert dates == pytest.approx([0.0, 0.3, 0.6, 0.9, 1.2])
         assert [call.flight.item.lost for call in made.calls] == [False] * 4 + [True]
 
     virtual_time.run(play())
@@ -100,8 +101,8 @@ def test_batch_that_is_refused_is_stopped_between_two_calls(how: str) -> None:
         made = decided(front)
         if how == "outage":
             front.single = iter([None, down])
-        sending = asyncio.create_task(made.sender.send(made.calls))
-        await asyncio.sleep(1.5)
+        sending = asyncio.create_task(made.sender.send(made.calls, 0.0))
+        await asyncio.sleep(0.45)
         if how == "deleted":
             made.control.cell.put(None)
         elif how == "hold lost":
@@ -119,10 +120,38 @@ def test_batch_without_the_right_token_is_not_asked_and_tried_again_as_a_batch()
     async def play() -> None:
         front = Front(errors.Unauthorized("who are you", status=401))
         made = decided(front)
-        await made.sender.send(made.calls)
+        await made.sender.send(made.calls, 0.0)
         assert front.asked == []
         assert made.sender.batches.usable
         assert isinstance(made.sender.outage.error, errors.Unauthorized)
         assert [call.flight.item.asks for call in made.calls] == [0] * 5
+
+    virtual_time.run(play())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "asked"), [pytest.param(1.0, 5, id="for a moment"), pytest.param(30.0, 0, id="until rows are old")]
+)
+def test_calls_held_up_by_others_are_sent_only_while_what_was_seen_is_current(seconds: float, asked: int) -> None:
+    """Three batches of other runs are with the engine, which is slow to answer: what waits is looked at once more."""
+
+    async def play() -> None:
+        made = decided(front := Front(errors.Rejected("too large", status=413), takes=0.0))
+        for _ in range(BATCHES_AT_ONCE):
+            await made.sender.batches.gate.acquire()
+        asyncio.get_running_loop().call_later(seconds, made.sender.batches.gate.release)
+        await made.sender.send(made.calls, 0.0)
+        assert len(front.asked) == asked
+        assert [call.flight.item.asks for call in made.calls] == [int(asked > 0)] * 5
+
+    virtual_time.run(play())
+
+
+def test_batch_that_is_refused_is_asked_one_by_one_only_while_what_was_seen_is_current() -> None:
+    async def play() -> None:
+        made = decided(front := Front(errors.Rejected("too large", status=413), takes=1.0))
+        await made.sender.send(made.calls, 0.0)
+        assert len(front.asked) == 2
+        assert [call.flight.item.asks for call in made.calls] == [1, 1, 0, 0, 0]
 
     virtual_time.run(play())
