@@ -149,7 +149,7 @@ class World:
         if self.quiet or dice.random() >= self.scenario.fault_rate:
             return None
         engine_faults = ELECTED_FAULTS if self.scenario.elected else ENGINE_FAULTS
-        kinds = engine_faults if side == "engine" else KUBE_FAULTS
+        kinds: tuple[str, ...] = engine_faults if side == "engine" else KUBE_FAULTS
         if self.seed < SLOW_FROM:
             kinds = tuple(kind for kind in kinds if kind not in SLOW)
         kind = dice.choice(kinds)
