@@ -38,11 +38,16 @@ def control_plane(pytestconfig: pytest.Config) -> Iterator[ControlPlane]:
 
 @pytest.fixture
 def namespace(control_plane: ControlPlane) -> Iterator[str]:
-    """A namespace of the test's own, deleted (not waited for) afterwards."""
+    """A namespace of the test's own, rid of what an operator acts upon afterwards.
+
+    It stays itself: to end a namespace the controllers ask for every kind of thing that may be in it.
+    """
     name = f"test-{secrets.token_hex(4)}"
     control_plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}}).expect()
     yield name
-    control_plane.request("DELETE", f"/api/v1/namespaces/{name}").expect()
+    for plural in ("invocationactions", "retentionpolicies", "restateengines"):
+        path = f"/apis/ops.restate.dev/v1alpha1/namespaces/{name}/{plural}"
+        control_plane.request("DELETE", path).expect(200)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,8 @@ from e2e.rig.process import Child, Detached
 from e2e.rig.toolchain import ROOT
 
 _PACKAGE = ROOT / "operator"
+_KEPT = {"PYTHONDONTWRITEBYTECODE": ""}
+"""It is started hundreds of times: what it is compiled to is kept beside it, whatever our own environment says."""
 
 
 def available() -> bool:
@@ -28,7 +30,7 @@ def start(
     return Child(
         [sys.executable, "-m", "invocation_operator", *args],
         log=log,
-        env={"PYTHONPATH": str(_PACKAGE), "PYTHONUNBUFFERED": "1", **settings, **(env or {})},
+        env={"PYTHONPATH": str(_PACKAGE), "PYTHONUNBUFFERED": "1", **_KEPT, **settings, **(env or {})},
         cwd=log.parent,
         detached=detached,
     )

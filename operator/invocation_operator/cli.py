@@ -119,11 +119,15 @@ def _spare_the_collector() -> None:
 
 
 def _run(chosen: dict[str, Any], *, withdrawing: bool = False) -> int:
-    # Imported here: `crds` and `version` must not pay for the operator's libraries.
-    from invocation_operator.app import run, withdraw
-    from invocation_operator.cluster.errors import ClusterError
-    from invocation_operator.observe import logs
-    from invocation_operator.settings import LogFormat, Settings
+    # Imported here: `crds` and `version` must not pay for the operator's libraries. Nothing of them is garbage.
+    gc.disable()
+    try:
+        from invocation_operator.app import run, withdraw
+        from invocation_operator.cluster.errors import ClusterError
+        from invocation_operator.observe import logs
+        from invocation_operator.settings import LogFormat, Settings
+    finally:
+        gc.enable()
 
     try:
         settings = Settings(**chosen)

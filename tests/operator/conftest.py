@@ -71,7 +71,7 @@ class Stage:
         """Create or replace a RestateEngine that leads to the shared engine."""
         spec = {"url": self.engine.admin_url, **spec}
         body = {"apiVersion": API_VERSION, "kind": "RestateEngine", "metadata": self._metadata(name), "spec": spec}
-        self.control_plane.apply(body)
+        self.control_plane.apply_at(self._path(name, "restateengines"), body)
         return body
 
     def manifest(self, name: str, action: str, target: Object, **spec: Any) -> Object:
