@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import time
 import tracemalloc
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,12 +20,14 @@ from invocation_operator.plan.report import Findings
 from invocation_operator.plan.targets import Planned, PlannedSet
 from invocation_operator.reconcile.budget import Budget
 from invocation_operator.reconcile.cell import Cell
+from invocation_operator.reconcile.claims import Claims
 from invocation_operator.reconcile.execute import Executor
 from invocation_operator.reconcile.flight import Batches
 from invocation_operator.reconcile.look import Looker
 from invocation_operator.reconcile.run import Run
 from invocation_operator.reconcile.runclock import Reading, RunClock
 from tests.unit.reconcile.calm import calm
+from tests.unit.reconcile.virtual import in_virtual_time
 
 BORN = datetime(2026, 1, 1, tzinfo=UTC)
 TIME = "2026-01-01T00:00:00Z"
@@ -99,7 +100,8 @@ def planned(size: int) -> PlannedSet:
 def executor(engine: Engine, size: int, in_flight: int, rate: int) -> tuple[Executor, Kept]:
     spec = ActionSpec.model_validate({"action": "Cancel", "target": {"services": ["Svc"]}})
     ledger = Ledger(size)
-    clock = RunClock(BORN, Reading(BORN, time.monotonic(), time.monotonic()), time.monotonic)
+    now = asyncio.get_running_loop().time
+    clock = RunClock(BORN, Reading(BORN, now(), now()), now)
     cell = Cell(("ns", "a"), {"metadata": {"uid": "u", "resourceVersion": "1"}, "spec": {}})
     control = calm(cell, now=clock.now)
     kept = Kept(ledger)
@@ -117,15 +119,17 @@ def executor(engine: Engine, size: int, in_flight: int, rate: int) -> tuple[Exec
         client=engine,  # type: ignore[arg-type]
         looker=Looker(engine, scopes=False),  # type: ignore[arg-type]
         intent=kept,
-        lane=Budget(in_flight, rate, time.monotonic).lane(),
+        lane=Budget(in_flight, rate, now).lane(),
         control=control,
         clock=clock,
         confirm_engine=same_engine,
         batches=Batches(usable=True),
+        claims=Claims(now),
     )
     return made, kept
 
 
+@in_virtual_time
 async def test_bulk_run_asks_in_full_batches_and_little_besides() -> None:
     engine = Engine()
     made, kept = executor(engine, 5000, in_flight=10_000, rate=100_000)
@@ -135,13 +139,14 @@ async def test_bulk_run_asks_in_full_batches_and_little_besides() -> None:
     assert engine.batches == [1000] * 5
     assert engine.singles == 0
     # Each is looked at once before it is asked and once after, a thousand at a time (10 queries); journals of
-    # what has not started are not looked into. A slow machine may divide them otherwise.
+    # what has not started are not looked into.
     assert engine.queries <= 20
     assert engine.probes <= 10
     assert len(kept.sizes) <= 10
     assert max(kept.sizes) < 200
 
 
+@in_virtual_time
 async def test_bulk_run_looks_at_what_was_asked_when_all_calls_are_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("invocation_operator.reconcile.execute.PATIENCE_SECONDS", 600.0)
     early: list[int] = []
@@ -164,6 +169,7 @@ async def test_bulk_run_looks_at_what_was_asked_when_all_calls_are_out(monkeypat
     assert not early
 
 
+@in_virtual_time
 async def test_bulk_run_tells_at_its_first_call_of_all_that_come_next() -> None:
     """What is asked ahead is asked once for all of them, and not again while they are being asked."""
     upcoming: list[set[str]] = []
@@ -179,6 +185,7 @@ async def test_bulk_run_tells_at_its_first_call_of_all_that_come_next() -> None:
     assert len(upcoming[0]) == 10_000
 
 
+@in_virtual_time
 async def test_bulk_run_within_small_limits_writes_once_for_each_helping() -> None:
     engine = Engine()
     made, kept = executor(engine, 1000, in_flight=100, rate=100_000)
@@ -186,12 +193,13 @@ async def test_bulk_run_within_small_limits_writes_once_for_each_helping() -> No
         assert await made.execute() is None
     assert sum(engine.batches) + engine.singles == 1000
     assert max(engine.batches) <= 90
-    assert engine.singles <= 10
-    assert len(kept.sizes) <= 40
-    assert engine.queries <= 90
+    assert engine.singles == 0
+    assert len(kept.sizes) <= 20
+    assert engine.queries <= 30
 
 
 @pytest.mark.parametrize("many", [12_000])
+@in_virtual_time
 async def test_bulk_run_needs_no_more_memory_for_more_targets_than_their_packed_set(many: int) -> None:
     """What is in flight is bounded by the limits, so a run of many peaks as one of few does, but for the set itself."""
     peaks = []

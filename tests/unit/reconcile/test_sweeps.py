@@ -1,7 +1,6 @@
 """Sweeps on the models of engine and API server: ticks by a clock that is set, and what a crash leaves."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
@@ -32,13 +31,21 @@ from invocation_operator.reconcile.sweepboard import SweepEntries
 from invocation_operator.reconcile.sweeps import SweepReconciler
 from invocation_operator.reconcile.takeover import Leases
 from invocation_operator.reconcile.workbench import Done, Retry
+from tests.unit.reconcile.virtual import in_virtual_time
 
 API = "ops.restate.dev/v1alpha1"
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
 
 PATIENCE_SECONDS = 60.0
-"""The machine may be busy with other things."""
+
+
+def seconds() -> float:
+    """Return the time of the story, which has not begun while its scene is set."""
+    try:
+        return asyncio.get_running_loop().time()
+    except RuntimeError:
+        return 0.0
 
 
 class Wires:
@@ -48,8 +55,8 @@ class Wires:
     dead = False
 
     def __init__(self) -> None:
-        self.api = ApiServer(time.time)
-        self.engine = Engine(self.later, time.monotonic, Random(1), Tables())
+        self.api = ApiServer(lambda: NOON.timestamp() + seconds())
+        self.engine = Engine(self.later, seconds, Random(1), Tables())
 
     def boundary(self, *_: Any) -> tuple[int, None]:
         return 0, None
@@ -107,7 +114,7 @@ class Scene:
             trusted_namespaces=(),
             call_timeout=5.0,
             batch_endpoints=True,
-            clock=time.monotonic,
+            clock=seconds,
             engine_client=lambda connection, **options: SimulatedEngineClient(
                 self.wires,  # type: ignore[arg-type]
                 self.wires,
@@ -118,8 +125,8 @@ class Scene:
         for obj in self.wires.api.all("restateengines"):
             engines.observe(obj, deleted=False)
         lease = Lease(0.5)
-        records = RecordStore(kube, "ops", identity, lease, time.monotonic)
-        leases = Leases(identity, lease, time.monotonic)
+        records = RecordStore(kube, "ops", identity, lease, seconds)
+        leases = Leases(identity, lease, seconds)
         events = EventRecorder(kube, identity)
 
         def ended() -> None:
@@ -131,9 +138,9 @@ class Scene:
             policies=Policies(engines, kube),
             records=records,
             lock=Lock(kube, records, leases),
-            runner=Runner(kube, engines, events, time.monotonic, lambda: False, 5.0),
+            runner=Runner(kube, engines, events, seconds, lambda: False, 5.0),
             events=events,
-            gate=SchemaGate(kube, time.monotonic),
+            gate=SchemaGate(kube, seconds),
             leases=leases,
             authors=Authors(vouched=True),
             now=lambda: self.now,
@@ -179,8 +186,8 @@ class Scene:
 
     async def settle(self, reconciler: SweepReconciler | None = None) -> float:
         """Reconcile until there is nothing to do now; return how long there is not."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < deadline:
+        deadline = seconds() + PATIENCE_SECONDS
+        while seconds() < deadline:
             found = self.wires.api.get("retentionpolicies", "shop", "p")
             self.cell.put(found)
             outcome = await (reconciler or self.reconciler).reconcile(self.cell)
@@ -198,6 +205,7 @@ def scene() -> Scene:
     return Scene()
 
 
+@in_virtual_time
 async def test_sweep_is_recorded_as_asked_for_by_the_author_of_its_policy(scene: Scene) -> None:
     scene.completed(1)
     scene.policy()
@@ -208,6 +216,7 @@ async def test_sweep_is_recorded_as_asked_for_by_the_author_of_its_policy(scene:
     assert record["spec"]["requestedBy"] == "alice"
 
 
+@in_virtual_time
 async def test_sweep_runs_at_its_tick_and_not_before_and_not_again(scene: Scene) -> None:
     ids = scene.completed(3)
     scene.policy()
@@ -230,6 +239,7 @@ async def test_sweep_runs_at_its_tick_and_not_before_and_not_again(scene: Scene)
     assert scene.ended == 1
 
 
+@in_virtual_time
 async def test_missed_ticks_are_caught_up_once(scene: Scene) -> None:
     scene.completed(2)
     scene.policy()
@@ -240,6 +250,7 @@ async def test_missed_ticks_are_caught_up_once(scene: Scene) -> None:
     assert len(scene.wires.api.all("invocationrecords")) == 1
 
 
+@in_virtual_time
 async def test_tick_that_another_process_has_seen_to_is_not_run_again_though_status_was_lost(scene: Scene) -> None:
     scene.policy()
     await scene.settle()
@@ -259,6 +270,7 @@ async def test_tick_that_another_process_has_seen_to_is_not_run_again_though_sta
     assert (run["phase"], run["freed"]) == ("Succeeded", 2), "the record tells how it ended"
 
 
+@in_virtual_time
 async def test_keep_last_counts_by_handler_and_completion(scene: Scene) -> None:
     echoes, others = scene.completed(4), scene.completed(2, "fail_terminal")
     for number, id_ in enumerate(reversed(echoes)):
@@ -271,6 +283,7 @@ async def test_keep_last_counts_by_handler_and_completion(scene: Scene) -> None:
     assert scene.status["lastHandledRequest"] == "now"
 
 
+@in_virtual_time
 async def test_sweep_that_is_refused_is_told_and_its_tick_passes(scene: Scene) -> None:
     ids = scene.completed(3)
     scene.policy(limits={"maxTargets": 2})
@@ -285,6 +298,7 @@ async def test_sweep_that_is_refused_is_told_and_its_tick_passes(scene: Scene) -
     assert await scene.settle() == 60.0
 
 
+@in_virtual_time
 async def test_suspended_sweep_waits_and_its_last_tick_is_caught_up(scene: Scene) -> None:
     scene.completed(1)
     scene.policy(suspend=True)
@@ -299,6 +313,7 @@ async def test_suspended_sweep_waits_and_its_last_tick_is_caught_up(scene: Scene
     assert [run["scheduledTime"] for run in scene.history] == ["2026-11-28T03:00:00Z"]
 
 
+@in_virtual_time
 async def test_sweep_that_leaves_the_policy_leaves_status(scene: Scene) -> None:
     scene.policy()
     await scene.settle()
@@ -307,6 +322,7 @@ async def test_sweep_that_leaves_the_policy_leaves_status(scene: Scene) -> None:
     assert "sweeps" not in scene.status
 
 
+@in_virtual_time
 async def test_sweep_waits_for_its_engine_and_says_so(scene: Scene) -> None:
     ids = scene.completed(1)
     scene.policy()
@@ -324,6 +340,7 @@ async def test_sweep_waits_for_its_engine_and_says_so(scene: Scene) -> None:
     assert "message" not in scene.status["sweeps"][0]
 
 
+@in_virtual_time
 async def test_run_that_a_crash_cut_short_is_taken_over_and_told_once(scene: Scene) -> None:
     ids = scene.completed(40)
     scene.policy(limits={"operationsPerSecond": 20, "maxInFlight": 2})
@@ -342,6 +359,7 @@ async def test_run_that_a_crash_cut_short_is_taken_over_and_told_once(scene: Sce
     assert len(scene.wires.api.all("invocationrecords")) == 1
 
 
+@in_virtual_time
 async def test_sweep_that_leaves_its_policy_in_mid_run_stops_and_leaves_status(scene: Scene) -> None:
     ids = scene.completed(12)
     scene.policy(limits={"operationsPerSecond": 10, "maxInFlight": 1})
@@ -358,6 +376,7 @@ async def test_sweep_that_leaves_its_policy_in_mid_run_stops_and_leaves_status(s
     assert record["status"]["phase"] == "Stopped"
 
 
+@in_virtual_time
 async def test_sweep_that_is_edited_in_mid_run_goes_on_with_what_was_planned(scene: Scene) -> None:
     ids, others = scene.completed(8), scene.completed(3, "fail_terminal")
     made = {"name": "nightly", "schedule": "0 3 * * *", "action": "Purge", "target": {"outcomes": ["Succeeded"]}}
@@ -377,6 +396,7 @@ async def test_sweep_that_is_edited_in_mid_run_goes_on_with_what_was_planned(sce
     assert scene.status["lastHandledRequest"] == "now"
 
 
+@in_virtual_time
 async def test_what_is_held_is_planned_by_no_sweep_and_asked_by_none(scene: Scene) -> None:
     good, bad = scene.completed(3), scene.completed(2, "fail_terminal")
     holds = [{"name": "failures", "target": {"outcomes": ["Failed"]}}]
@@ -396,6 +416,7 @@ async def test_what_is_held_is_planned_by_no_sweep_and_asked_by_none(scene: Scen
     assert scene.left() == set()
 
 
+@in_virtual_time
 async def test_hold_that_comes_in_mid_run_is_heeded_from_then_on(scene: Scene) -> None:
     ids = scene.completed(12)
     scene.policy(limits={"operationsPerSecond": 10, "maxInFlight": 1})
@@ -418,6 +439,7 @@ async def test_hold_that_comes_in_mid_run_is_heeded_from_then_on(scene: Scene) -
 # Two operators without an election.
 
 
+@in_virtual_time
 async def test_entry_that_is_written_on_an_older_status_takes_nothing_of_another_operator_back(scene: Scene) -> None:
     scene.policy()
     await scene.settle()
@@ -438,6 +460,7 @@ async def test_entry_that_is_written_on_an_older_status_takes_nothing_of_another
     assert scene.status["sweeps"][0]["message"] == "the engine cannot be used"
 
 
+@in_virtual_time
 async def test_wait_that_another_operator_has_ended_is_not_told(scene: Scene) -> None:
     scene.policy()
     await scene.settle()
