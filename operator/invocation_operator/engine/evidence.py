@@ -57,29 +57,22 @@ async def cancel_signals(client: EngineClient, ids: Sequence[str]) -> dict[str, 
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Pauses:
-    """How often an invocation came to be paused, by hand or by its retry policy."""
+async def last_pauses(client: EngineClient, ids: Sequence[str]) -> dict[str, datetime]:
+    """For each id that ever came to be paused, by hand or by its retry policy: when last, on the engine's clock.
 
-    count: int = 0
-    last_at: datetime | None = None
-    """On the engine's clock."""
-
-
-async def pauses(client: EngineClient, ids: Sequence[str]) -> dict[str, Pauses]:
-    """For each id its ``Paused`` events. One more than before a resume means: resumed, and paused again.
-
-    ``modified_at`` does not tell: it also changes when a timer fires or a cancel arrives while paused.
+    The engine dates the event and the row by the same moment, so this is the ``modified_at`` of a row that was not
+    touched since, and never later than it: what is later than the ``modified_at`` that was seen before a resume means
+    resumed, and paused again. ``modified_at`` alone does not tell that: it also changes when a timer fires or a cancel
+    arrives while paused.
     """
-    found = {id_: Pauses() for id_ in ids}
+    found: dict[str, datetime] = {}
     for some in _batches(ids):
         rows = await client.rows(
-            "select id, count(*) as pauses, max(appended_at) as paused_at from sys_journal_events"  # noqa: S608
+            "select id, max(appended_at) as paused_at from sys_journal_events"  # noqa: S608
             f" where id in ({some}) and event_type = 'Paused' group by id"
         )
         with reading("pauses"):
-            for row in rows:
-                found[row["id"]] = Pauses(count=int(row["pauses"]), last_at=parse_time(row.get("paused_at")))
+            found.update((row["id"], parse_time(row.get("paused_at"))) for row in rows)
     return found
 
 

@@ -48,6 +48,8 @@ class Plan:
     time: datetime
     waves: Sequence[int] = ()
     """How many of ``targets`` have been acted upon when each wave ends."""
+    changed_at: datetime | None = None
+    """The last change of any of ``targets``, as far as it was read."""
     hash: str = ""
 
     @property
@@ -90,6 +92,7 @@ class PlanBuilder:
     by_service: Counter[str] = field(default_factory=Counter)
     by_status: Counter[InvocationStatus] = field(default_factory=Counter)
     named: list[Result] = field(default_factory=list)
+    changed_at: datetime | None = None
 
     def add(self, row: InvocationRow) -> None:
         """Plan the invocation of ``row``."""
@@ -97,6 +100,8 @@ class PlanBuilder:
         self.targets.append(Planned(row.id, row.created_at, row.status, name))
         self.by_service[row.service] += 1
         self.by_status[row.status] += 1
+        if row.modified_at is not None and (self.changed_at is None or row.modified_at > self.changed_at):
+            self.changed_at = row.modified_at
 
     def invalid(self, invocation_id: str) -> None:
         """A named id that is no invocation id: fails alone."""
@@ -144,6 +149,7 @@ class PlanBuilder:
             warnings=warnings,
             time=time,
             waves=wave_ends(rollout.waves, len(self.targets)) if rollout else (),
+            changed_at=self.changed_at,
         )
 
 

@@ -9,6 +9,7 @@ from invocation_operator.api.v1alpha1.action import ActionSpec, ActionType
 from invocation_operator.api.v1alpha1.engine import Operation
 from invocation_operator.api.v1alpha1.target import InvocationStatus as S
 from invocation_operator.api.v1alpha1.target import Target
+from invocation_operator.target.sql import SET_COLUMNS
 
 ALIVE = frozenset(S) - {S.COMPLETED}
 """Every status of an invocation that has not ended."""
@@ -58,6 +59,13 @@ def with_statuses(target: Target, action: ActionType) -> tuple[Target, frozenset
     filled = [b if b.statuses else b.model_copy(update={"statuses": default}) for b in branches]
     named = frozenset(status for branch in filled for status in branch.statuses or ())
     return target.model_copy(update={"any_of": filled}), named
+
+
+def planned_columns(spec: ActionSpec) -> tuple[str, ...]:
+    """Return what a plan reads of each row. Of one that is resumed it must be known when it had last changed: it may be
+    paused again.
+    """
+    return (*SET_COLUMNS, "modified_at") if spec.action is ActionType.RESUME else SET_COLUMNS
 
 
 def wanted_statuses(spec: ActionSpec) -> frozenset[S]:

@@ -163,6 +163,7 @@ class Lock:
             reach=planning.reach,
             first_batch=first_batch,
             recovered=False,
+            changed_at=plan.changed_at,
         )
 
     async def take_over(self, record: Record, spec: ActionSpec, resolved: Resolved) -> Task | None:

@@ -13,7 +13,7 @@ from invocation_operator.engine import evidence
 from invocation_operator.engine.client import EngineClient
 from invocation_operator.engine.errors import BadReply, reading
 from invocation_operator.engine.named import NamedRows
-from invocation_operator.plan.operation.base import NEVER_STARTED, Child, Evidence, Pauses, Seen, Signals
+from invocation_operator.plan.operation.base import NEVER_STARTED, Child, Evidence, Seen, Signals
 from invocation_operator.plan.targets import Planned
 from invocation_operator.reconcile.foresight import Foresight, children_of
 from invocation_operator.target.row import InvocationRow, MalformedRow, row_from_json
@@ -34,8 +34,7 @@ class Question:
     """Whether it was certainly not asked yet: then what was found out ahead of its turn will do."""
 
 
-AS_PLANNED = {status: Seen(InvocationRow("", datetime.min.replace(tzinfo=UTC), status)) for status in InvocationStatus}
-"""What a plan has kept of a row beside its identity, which is the planned one: one for all that are in a status."""
+_UNSAID = datetime.min.replace(tzinfo=UTC)
 
 
 class Looker:
@@ -48,14 +47,20 @@ class Looker:
         scopes: bool,
         columns: Callable[[], Sequence[str]] = lambda: LOOK_COLUMNS,
         named: NamedRows | None = None,
+        planned_change: datetime | None = None,
     ) -> None:
         """``columns`` tells at each look what is read of a row: more than the plan's for those who look at holds.
-        ``named`` are the rows of the engine, where other runs look at theirs too.
+        ``named`` are the rows of the engine, where other runs look at theirs too. ``planned_change`` is when the last
+        change of any planned row was, where the plan has kept that.
         """
         self._client = client
         self._named = named or NamedRows(client.rows)
         self._scopes = scopes
         self._columns = columns
+        self._as_planned = {
+            status: Seen(InvocationRow("", _UNSAID, status, modified_at=planned_change)) for status in InvocationStatus
+        }
+        """What a plan has kept of a row beside its identity, which is the planned one: one for all in a status."""
         self._foresight: Foresight | None = None
 
     def foresee(
@@ -77,16 +82,14 @@ class Looker:
 
         ``children`` are told by ``children``.
         """
-        paused = [one.id for one in planned] if Evidence.PAUSES in evidence else []
         started = [one.id for one in planned if one.status not in NEVER_STARTED] if Evidence.SIGNALS in evidence else []
-        signals, pauses = await asyncio.gather(self._signals(started), self._pauses(paused))
-        if not (signals or pauses or children):
-            return [AS_PLANNED[one.status] for one in planned]
+        signals = await self._signals(started)
+        if not (signals or children):
+            return [self._as_planned[one.status] for one in planned]
         return [
             Seen(
-                AS_PLANNED[one.status].row,
+                self._as_planned[one.status].row,
                 signals=signals.get(one.id),
-                pauses=pauses.get(one.id),
                 children=tuple(children.get(one.id, ())),
             )
             for one in planned
@@ -103,17 +106,15 @@ class Looker:
         """
         unstarted = {q.planned.id for q in questions if q.planned.status in NEVER_STARTED}
         wanted = [q.planned.id for q in questions if Evidence.SIGNALS in q.evidence]
-        with_pauses = [q.planned.id for q in questions if Evidence.PAUSES in q.evidence]
         unknown = [
             q.planned.id
             for q in questions
             if Evidence.CHILDREN in q.evidence and not (q.first and foreseen is not None)
         ]
         new_ids = [q.new_id for q in questions if q.new_id is not None and Evidence.NEW in q.evidence]
-        (rows, unreadable), signals, pauses, children, new = await asyncio.gather(
+        (rows, unreadable), signals, children, new = await asyncio.gather(
             self._rows([q.planned.id for q in questions]),
             self._signals([id_ for id_ in wanted if id_ not in unstarted]),
-            self._pauses(with_pauses),
             children_of(self._client, unknown),
             self._existing(new_ids),
         )
@@ -121,6 +122,8 @@ class Looker:
         # What has not started has no journal to look into; what has started since the plan does.
         started = [id_ for id_ in wanted if id_ in unstarted and id_ in rows and rows[id_].status not in NEVER_STARTED]
         signals |= await self._signals(started)
+        paused = [q.planned.id for q in questions if Evidence.PAUSES in q.evidence and _is_paused(rows, q.planned.id)]
+        pauses = await evidence.last_pauses(self._client, paused) if paused else {}
         return [
             None if q.planned.id in unreadable else _seen(q, rows.get(q.planned.id), signals, pauses, children, new)
             for q in questions
@@ -160,10 +163,6 @@ class Looker:
             for id_, s in found.items()
         }
 
-    async def _pauses(self, ids: Sequence[str]) -> dict[str, Pauses]:
-        found = await evidence.pauses(self._client, ids) if ids else {}
-        return {id_: Pauses(p.count, p.last_at) for id_, p in found.items()}
-
     async def _existing(self, ids: Sequence[str]) -> frozenset[str]:
         if not ids:
             return frozenset()
@@ -176,7 +175,7 @@ def _seen(
     question: Question,
     row: InvocationRow | None,
     signals: dict[str, Signals],
-    pauses: dict[str, Pauses],
+    pauses: dict[str, datetime],
     children: dict[str, list[Child]],
     new: frozenset[str],
 ) -> Seen:
@@ -186,10 +185,14 @@ def _seen(
         row=None if born_again else row,
         born_again=born_again,
         signals=signals.get(key),
-        pauses=pauses.get(key),
+        paused_at=pauses.get(key),
         children=tuple(children.get(key, ())),
         new_is_there=question.new_id in new,
     )
+
+
+def _is_paused(rows: Mapping[str, InvocationRow], id_: str) -> bool:
+    return id_ in rows and rows[id_].status is InvocationStatus.PAUSED
 
 
 def _listed(ids: Sequence[str]) -> str:

@@ -28,6 +28,7 @@ from invocation_operator.plan.operations import (
     REACHES_DESCENDANTS,
     caused_operations,
     countable_statuses,
+    planned_columns,
     with_statuses,
 )
 from invocation_operator.plan.refusal import Refusal
@@ -39,7 +40,6 @@ from invocation_operator.target.narrow import problems
 from invocation_operator.target.predicate import matcher
 from invocation_operator.target.row import InvocationRow, MalformedRow, row_from_json
 from invocation_operator.target.sql import (
-    SET_COLUMNS,
     Also,
     UnsupportedFilter,
     count_by_service,
@@ -115,7 +115,8 @@ async def make_plan(
     client, ask = resolved.station.client, resolved.station.ask
     held = resolved.station.holds.frozen(now) if spec.action in CLEARS else []
     try:
-        statement = select(frozen, SET_COLUMNS, scopes_supported=scopes, keep_last=keep_last, held=held, also=also)
+        columns = planned_columns(spec)
+        statement = select(frozen, columns, scopes_supported=scopes, keep_last=keep_last, held=held, also=also)
         excluded, services, (builder, cut) = await asyncio.gather(
             ask(lambda: _excluded(client, frozen, scopes=scopes)),
             _services(client, spec),
@@ -215,8 +216,9 @@ async def _collect(
     limit = None if only is not None else most + 1
     # The engine reads its partitions one after the other: what changes meanwhile may come twice.
     total, last, before = 0, "", set[str]()
+    columns = planned_columns(builder.spec)
     statement = select(
-        bounded, SET_COLUMNS, scopes_supported=scopes, limit=limit, keep_last=keep_last, held=held, also=also
+        bounded, columns, scopes_supported=scopes, limit=limit, keep_last=keep_last, held=held, also=also
     )
     async with aclosing(station.client.query(statement)) as rows:
         async for found in rows:
@@ -252,7 +254,8 @@ async def _collect_named(
 ) -> None:
     """Named ids answer one by one: malformed and unknown ones fail alone, those that do not apply are skipped."""
     ids = frozen.ids or ()
-    existing, fitting, among = await _look_up(station, frozen, scopes=scopes, held=held)
+    columns = planned_columns(builder.spec)
+    existing, fitting, among = await _look_up(station, frozen, columns, scopes=scopes, held=held)
     chosen = {row.id: row for row in fitting[: frozen.limit]}
     fit = {row.id for row in fitting}
     for id_ in ids:
@@ -279,7 +282,7 @@ async def _collect_named(
 
 
 async def _look_up(
-    station: Station, frozen: FrozenTarget, *, scopes: bool, held: Sequence[FrozenTarget]
+    station: Station, frozen: FrozenTarget, columns: Sequence[str], *, scopes: bool, held: Sequence[FrozenTarget]
 ) -> tuple[dict[str, InvocationRow | None], list[InvocationRow], set[str]]:
     """Return the rows of the named ids that there are (None for what cannot be read), in order those that fit, and the
     ids of those that would but for being held.
@@ -288,7 +291,7 @@ async def _look_up(
     if not valid:
         return {}, [], set()
     client, unlimited = station.client, replace(frozen, limit=None)
-    asking = station.named.rows(valid, SET_COLUMNS, scopes_supported=scopes)
+    asking = station.named.rows(valid, columns, scopes_supported=scopes)
     if frozen.names_alone and not held:
         # Their rows tell everything that is asked of them.
         existing = dict(map(_named, await asking))
@@ -296,11 +299,11 @@ async def _look_up(
         found = [row for row in existing.values() if row is not None and fits(row)]
         return existing, sorted(found, key=_by_birth if frozen.oldest_first else _by_id), set()
     every, matching = await asyncio.gather(
-        asking, client.rows(select(unlimited, SET_COLUMNS, scopes_supported=scopes, held=held))
+        asking, client.rows(select(unlimited, columns, scopes_supported=scopes, held=held))
     )
     among: set[str] = set()
     if held:
-        whole = await client.rows(select(unlimited, SET_COLUMNS, scopes_supported=scopes))
+        whole = await client.rows(select(unlimited, columns, scopes_supported=scopes))
         among = {str(row["id"]) for row in whole} - {str(row["id"]) for row in matching}
     return dict(map(_named, every)), list({row.id: row for row in map(_read, matching)}.values()), among
 

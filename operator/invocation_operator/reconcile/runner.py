@@ -71,6 +71,8 @@ class Task:
     first_batch: int
     """How many of the targets, from the first, may have been asked by what the record itself says."""
     recovered: bool
+    changed_at: datetime | None = None
+    """The last change of any of the targets before they were planned, where that was read and is still known."""
 
     @property
     def named(self) -> list[Result]:
@@ -158,6 +160,7 @@ class Runner:
                 scopes=task.resolved.probe.capabilities.scopes,
                 columns=lambda: HOLD_COLUMNS if clears and holds else LOOK_COLUMNS,
                 named=task.resolved.station.named,
+                planned_change=task.changed_at,
             ),
             intent=journal,
             lane=task.resolved.station.budget.lane(),

@@ -1,6 +1,7 @@
 """The plan: counts, hints and warnings that a person reads before it is carried out."""
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -54,6 +55,15 @@ def test_plan_reaches_its_own_and_their_descendants() -> None:
     builder.add(row(1, S.RUNNING))
     plan = builder.finish(time=NOW, excluded_by_status={}, cascade=Cascade(total=4), services=None)
     assert (plan.total, plan.reach) == (1, 5)
+
+
+def test_plan_keeps_when_the_last_of_its_rows_had_changed() -> None:
+    builder = PlanBuilder(spec("Resume"))
+    changes = [None, NOW, NOW + timedelta(hours=1), NOW + timedelta(minutes=1)]
+    for number, at in enumerate(changes):
+        builder.add(replace(row(number, S.PAUSED), modified_at=at))
+    plan = builder.finish(time=NOW, excluded_by_status={}, cascade=None, services=None)
+    assert plan.changed_at == NOW + timedelta(hours=1)
 
 
 def test_plan_with_redacted_keys_shows_none() -> None:

@@ -15,7 +15,6 @@ from invocation_operator.plan.operation.base import (
     Evidence,
     Item,
     Operation,
-    Pauses,
     Refused,
     Seen,
     Settled,
@@ -27,6 +26,7 @@ from invocation_operator.target.row import InvocationRow
 
 S = InvocationStatus
 BORN = datetime(2026, 1, 1, tzinfo=UTC)
+A_SECOND = timedelta(seconds=1)
 ID = "inv_1"
 LOST_AFTER = 12.0
 
@@ -375,26 +375,58 @@ ON_OLD = Seen(row(S.PAUSED, pinned_deployment_id="dp_old"))
         (
             "Resume",
             {},
-            item(S.PAUSED, Verb.RESUME, before=Seen(row(S.PAUSED), pauses=Pauses(1))),
-            Seen(row(S.PAUSED), pauses=Pauses(2)),
+            item(S.PAUSED, Verb.RESUME, before=Seen(row(S.PAUSED, modified_at=BORN - A_SECOND))),
+            Seen(row(S.PAUSED), paused_at=BORN + A_SECOND),
             BEFORE,
             Settled(Outcome.EFFECTIVE, "PausedAgain"),
         ),
         (
             "Resume",
             {},
-            item(S.PAUSED, Verb.RESUME, before=Seen(row(S.PAUSED), pauses=Pauses(1))),
-            Seen(row(S.PAUSED, modified_at=BORN + timedelta(hours=1)), pauses=Pauses(1)),
+            item(S.PAUSED, Verb.RESUME, before=Seen(row(S.PAUSED, modified_at=BORN - A_SECOND))),
+            Seen(row(S.PAUSED, modified_at=BORN + A_SECOND), paused_at=BORN - A_SECOND),
             BEFORE,
             None,  # a timer that fires changes a paused one too
         ),
         (
             "Resume",
             {},
+            item(S.PAUSED, Verb.RESUME, before=Seen(row(S.PAUSED, modified_at=BORN + A_SECOND))),
+            Seen(row(S.PAUSED), paused_at=BORN + A_SECOND),
+            BEFORE,
+            None,  # somebody else resumed it after our intent and before our call, and it was paused again
+        ),
+        (
+            "Resume",
+            {},
+            item(S.PAUSED, Verb.RESUME, before=Seen(row(S.PAUSED, modified_at=BORN - 2 * A_SECOND))),
+            Seen(row(S.PAUSED), paused_at=BORN - A_SECOND),
+            BEFORE,
+            None,  # dated by another of the engine's clocks than its last change: then the intent tells
+        ),
+        (
+            "Resume",
+            {},
+            item(S.PAUSED, Verb.RESUME, before=Seen(row(S.PAUSED, modified_at=None)), intended_time=None),
+            Seen(row(S.PAUSED), paused_at=BORN + A_SECOND),
+            BEFORE,
+            None,  # nothing is known that it could be younger than
+        ),
+        (
+            "Resume",
+            {},
             item(S.PAUSED, before=None, lost=True),
-            Seen(row(S.PAUSED), pauses=Pauses(2, BORN + timedelta(seconds=1))),
+            Seen(row(S.PAUSED), paused_at=BORN + A_SECOND),
             BEFORE,
             Settled(Outcome.EFFECTIVE, "PausedAgain"),  # after a crash: paused after our intent
+        ),
+        (
+            "Resume",
+            {},
+            item(S.PAUSED, before=None, lost=True),
+            Seen(row(S.PAUSED), paused_at=BORN - A_SECOND),
+            BEFORE,
+            None,  # and before it
         ),
         (
             "Resume",
@@ -758,10 +790,10 @@ def test_operation_move_that_was_resumed_before_a_crash_is_effective(seen: Seen,
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [
-        ({}, True),  # all are paused, and so they are told apart by their pauses
+        ({}, True),  # all are paused, and so those that moved are told by the time of their pause
         ({"target": {"statuses": ["Paused", "BackingOff"]}}, False),  # by what else the row says
         (MOVING, False),  # by where it was pinned
     ],
 )
-def test_operation_resume_begins_by_plan_where_pauses_tell_what_moved(spec: dict[str, Any], expected: bool) -> None:
+def test_operation_resume_begins_by_plan_where_its_pause_tells_what_moved(spec: dict[str, Any], expected: bool) -> None:
     assert operation("Resume", **spec).begins_by_plan is expected

@@ -1,7 +1,7 @@
 """What cannot be read is not taken to be gone."""
 
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 
@@ -73,7 +73,30 @@ async def test_look_at_a_row_without_an_id_is_none() -> None:
 )
 async def test_evidence_that_cannot_be_read_is_a_bad_reply(evidence: Evidence, answer: Row) -> None:
     with pytest.raises(BadReply):
-        await looker([row(1)], [answer]).look([question(1, evidence)])
+        await looker([row(1, status="paused")], [answer]).look([question(1, evidence)])
+
+
+async def test_look_asks_since_when_they_are_paused_of_those_that_are() -> None:
+    class Asked(MemoryEngine):
+        questions: ClassVar[list[str]] = []
+
+        async def rows(self, sql: str) -> list[Row]:
+            self.questions.append(sql)
+            return await super().rows(sql)
+
+    rows = [row(1), row(2, status="paused")]
+    engine = Asked(rows, [{"id": inv(2), "paused_at": BORN.isoformat()}])
+    look = Looker(cast("EngineClient", engine), scopes=True).look
+    first, second, third = await look([question(number, Evidence.PAUSES) for number in (1, 2, 3)])
+    assert first is not None
+    assert second is not None
+    assert third is not None
+    assert (first.paused_at, second.paused_at, third.paused_at) == (None, BORN, None)
+    assert not any(inv(1) in sql or inv(3) in sql for sql in engine.questions if "sys_journal" in sql)
+    engine.questions.clear()
+    rows.pop()
+    await look([question(1, Evidence.PAUSES)])
+    assert not any("sys_journal" in sql for sql in engine.questions)
 
 
 async def test_look_as_planned_reads_no_row_and_only_the_journals_that_there_are() -> None:
@@ -94,3 +117,13 @@ async def test_look_as_planned_reads_no_row_and_only_the_journals_that_there_are
     assert scheduled.row is not None
     assert (started.row.status, started.cancelled, started.children) == (InvocationStatus.RUNNING, True, ())
     assert (scheduled.row.status, scheduled.signals, scheduled.children) == (InvocationStatus.SCHEDULED, None, (child,))
+
+
+async def test_look_as_planned_tells_the_last_change_of_all_that_is_planned() -> None:
+    """One row's own change is not kept; none of them had changed later than that."""
+    told = Looker(cast("EngineClient", MemoryEngine([], [])), scopes=True, planned_change=BORN)
+    planned = [Planned(inv(number), BORN, InvocationStatus.PAUSED, "checkout/pay") for number in (1, 2)]
+    first, second = await told.as_planned(planned, frozenset(), {})
+    assert first is second
+    assert first.row is not None
+    assert (first.row.status, first.row.modified_at) == (InvocationStatus.PAUSED, BORN)

@@ -147,6 +147,25 @@ async def test_plan_with_a_row_that_cannot_be_read_is_no_plan(odd: Row) -> None:
         await planned(MemoryEngine(row(1), odd))
 
 
+@pytest.mark.parametrize(
+    ("action", "target", "read"),
+    [
+        ("Resume", {"services": ["checkout"]}, True),  # it may be paused again, and then that tells
+        ("Resume", {"ids": [inv(1)]}, True),
+        ("Cancel", {"services": ["checkout"]}, False),  # of hundreds of thousands no more is read than is needed
+    ],
+)
+async def test_plan_reads_when_rows_had_changed_where_they_are_judged_by_it(
+    action: str, target: dict[str, Any], read: bool
+) -> None:
+    engine = MemoryEngine(row(1, status="paused", modified_at="2026-01-02T00:00:00Z"))
+    engine.named = engine.found
+    planning = await planned(engine, action=action, target=target)
+    assert planning.plan.total == 1
+    assert planning.plan.changed_at == datetime(2026, 1, 2, tzinfo=UTC)
+    assert ("i.modified_at" in planning.statement) is read
+
+
 async def test_plan_takes_a_row_without_names() -> None:
     bare = row(1, target_service_name=None, target_handler_name=None)
     assert (await planned(MemoryEngine(bare))).plan.total == 1

@@ -38,7 +38,7 @@ class Evidence(Enum):
     SIGNALS = auto()
     """Cancel signals in the journal, and whether anything came after them."""
     PAUSES = auto()
-    """How often it came to be paused."""
+    """When one that is paused came to be so."""
     CHILDREN = auto()
     """Invocations that were restarted from this one."""
     NEW = auto()
@@ -54,14 +54,6 @@ class Signals:
 
     count: int | None
     reacted: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Pauses:
-    """How often an invocation came to be paused, and when last, on the engine's clock."""
-
-    count: int
-    last_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +73,8 @@ class Seen:
     row: InvocationRow | None
     born_again: bool = False
     signals: Signals | None = None
-    pauses: Pauses | None = None
+    paused_at: datetime | None = None
+    """When one that is paused came to be so, on the engine's clock; None: nobody has asked, or it is not paused."""
     children: Sequence[Child] = ()
     new_is_there: bool = False
 
@@ -272,8 +265,7 @@ def moved(item: Item, seen: Seen) -> bool:
     """Whether something happened to the invocation after the last call, also when its status is the same again.
 
     The time of modification does not tell: retries leave it alone, and timers that fire change it while it is paused.
-    So a pause is counted by its events, an attempt by the number of retries. After a crash, what was seen before is
-    not known; then a pause that is younger than the intent came after a resume.
+    So a pause is told by the time of its event, an attempt by the number of retries.
     """
     row, before = seen.row, item.before
     if row is None:
@@ -289,12 +281,15 @@ def moved(item: Item, seen: Seen) -> bool:
 
 
 def _paused_again(item: Item, seen: Seen) -> bool:
-    if seen.pauses is None:
-        return False
-    if item.before is not None and item.before.pauses is not None:
-        return seen.pauses.count > item.before.pauses.count
-    last = seen.pauses.last_at
-    return last is not None and item.intended_time is not None and last > item.intended_time
+    """Whether its pause is younger than the intent, and than all that had happened to it when it was seen before.
+
+    The pause that it was in is neither: the engine dates it no later than the row, and the intent came after the plan,
+    which found it paused. After a crash the intent alone must do. Where an engine's nodes differ in their clocks, a
+    younger one may pass for the former; then the resume is asked once more, which does no harm.
+    """
+    known = item.before.row.modified_at if item.before is not None and item.before.row is not None else None
+    since = max((time for time in (item.intended_time, known) if time is not None), default=None)
+    return seen.paused_at is not None and since is not None and seen.paused_at > since
 
 
 def still(row: InvocationRow) -> str:

@@ -99,18 +99,18 @@ class Resume:
     statuses: frozenset[S]
     deployment: str | None = None
     latest: Mapping[str, str] | None = None
-    begin_evidence: frozenset[Evidence] = frozenset({Evidence.PAUSES})
+    begin_evidence: frozenset[Evidence] = _NONE
 
     @property
     def begins_by_plan(self) -> bool:
-        """What tells that it moved is what it was like before: of a paused one the pauses, of others more of the row
-        than a plan keeps.
+        """What tells that it moved is what it was like before: of a paused one when it last changed, of others more of
+        the row than a plan keeps.
         """
         return self.deployment is None and self.statuses == {S.PAUSED}
 
     def evidence(self, item: Item) -> frozenset[Evidence]:
-        """The pauses tell one that was resumed and paused again from one that never moved."""
-        return self.begin_evidence
+        """The time of its pause tells one that was resumed and paused again from one that never moved."""
+        return frozenset({Evidence.PAUSES})
 
     def begin(self, planned: Planned, seen: Seen) -> Ask | Settled:
         """Ask what still waits; onto another deployment, pause first what backs off."""
