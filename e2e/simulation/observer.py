@@ -121,6 +121,8 @@ class Observer:
         world.api.watch(world.scenario.plural, self._action)
         world.api.watch("restateengines", self._engine)
         self._suspended = self._switched = self._deleted = False
+        self._first_known: str | None = None
+        """Since when the policy's schedule was followed when that was told for the first time."""
 
     def problem(self, kind: str, text: str) -> None:
         """A guarantee does not hold."""
@@ -183,6 +185,9 @@ class Observer:
         if event != "DELETED" and not self.closed:
             self._problems("approval", NAME, self._consent.told(obj))
         self._deleted = event == "DELETED" or "deletionTimestamp" in obj["metadata"]
+        if event == "ADDED":
+            self._first_known = None
+        self._first_known = self._first_known or sweeping.known_since(obj)
         self._suspended = bool(obj["spec"].get("suspend"))
         limit = ((obj["spec"].get("sweeps") or [obj["spec"]])[0].get("limits") or {}).get("maxInFlight")
         self._limit = max(self._limit, limit or 500)
@@ -368,7 +373,7 @@ class Observer:
         if any(not record.finished for record in self.records()):
             return False
         obj = self.world.api.get(self.world.scenario.plural, NAMESPACE, NAME)
-        return obj is None or self.world.scenario.ended(obj)
+        return obj is None or self.world.scenario.ended(obj, self._first_known)
 
     def final(self) -> None:
         """Compare what was told with what is."""

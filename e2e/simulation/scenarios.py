@@ -95,11 +95,11 @@ class Scenario:
         """How long an effect is waited for."""
         return seconds_of(self.spec.get("verification", {}).get("timeout", "5m"))
 
-    def ended(self, obj: Mapping[str, Any]) -> bool:
-        """Whether what was applied tells that its run has ended, at its newest."""
+    def ended(self, obj: Mapping[str, Any], first_known: str | None = None) -> bool:
+        """Whether what was applied tells that its run has ended, at its newest; of a policy with when it was known."""
         status = obj.get("status") or {}
         if self.sweep is not None:
-            return sweeping.ended(obj, self.sweep)
+            return sweeping.ended(obj, self.sweep, first_known)
         return status.get("phase") in TERMINAL and status.get("observedGeneration") == obj["metadata"]["generation"]
 
     def phase(self, obj: Mapping[str, Any] | None) -> str | None:

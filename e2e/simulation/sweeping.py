@@ -43,15 +43,22 @@ def _entry(obj: Mapping[str, Any] | None) -> dict[str, Any]:
     return dict(entries[0])
 
 
-def ended(obj: Mapping[str, Any], why: str) -> bool:
-    """Whether the policy tells that its run has ended, or that it was created again and known after its only tick."""
+def known_since(obj: Mapping[str, Any]) -> str | None:
+    """Since when an operator follows its schedule, as far as one does."""
+    return _entry(obj).get("since")
+
+
+def ended(obj: Mapping[str, Any], why: str, first_known: str | None = None) -> bool:
+    """Whether the policy tells that its run has ended, or that it was created again and known after its only tick; or
+    that nobody knew it before that (``first_known``).
+    """
     entry, status = _entry(obj), obj.get("status") or {}
     if entry.get("active") is not None or entry.get("message") is not None:
         return False
     if why == ASKED:
         return bool(entry.get("history")) and status.get("lastHandledRequest") == REQUEST
     again = obj["metadata"]["creationTimestamp"] > FIRST_TIME and entry.get("since", "") >= TICK_TIME
-    return bool(entry.get("history")) or again
+    return bool(entry.get("history")) or again or (first_known or "") >= TICK_TIME
 
 
 def phase(obj: Mapping[str, Any] | None) -> str | None:
