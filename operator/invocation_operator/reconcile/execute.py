@@ -168,7 +168,7 @@ class Executor:
         return not self._more_to_ask or self.lane.slack() < LOOK_BATCH
 
     def _plan_is_new(self) -> bool:
-        """The run started before its plan was made."""
+        """Whether the plan's own query counts as a look: the run's clock began before it."""
         # Not of an earlier life; not once the run was held up: by then people may have done things; and not in an
         # outage, where a look shows whether it is over.
         relied_on = not (self.run.recovered or self._held_up or self.outage.error)
