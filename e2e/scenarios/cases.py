@@ -1,6 +1,6 @@
 """One case for each action: what it is done to, and what the engine must show afterwards, however the operator died."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -214,3 +214,7 @@ class PurgeJournal:
         found = truth.rows(self.world.engine, ids)
         sizes = {id_: found.get(id_, {}).get("journal_size") for id_ in ids}
         return [f"{id_} has a journal of {size} entries" for id_, size in sizes.items() if size != 0]
+
+
+SIMPLE: tuple[Callable[[World], Case], ...] = (RestartAsNew, Cancel, Kill, Pause, Resume, Purge, PurgeJournal)
+"""Each action, as it is without further fields."""

@@ -4,6 +4,7 @@ Shared by the tests of high availability and by `make chaos`.
 """
 
 import json
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,8 +16,9 @@ from e2e.rig.killproxy import KillProxy, Script
 from e2e.rig.process import free_ports
 from e2e.rig.wire import NOBODY_THERE, exchange
 from e2e.scenarios import truth
-from e2e.scenarios.cases import RestartAsNew, World
+from e2e.scenarios.cases import Case, RestartAsNew, World
 from e2e.scenarios.lane import Lane, until
+from e2e.scenarios.storms import CALLS
 
 PACED = {"operationsPerSecond": 4}
 LEASE = 6
@@ -86,19 +88,25 @@ def operators(lane: Lane, count: int = 2) -> Iterator[list[Operator]]:
             proxy.__exit__(None, None, None)
 
 
-def begun(lane: Lane, world: World, name: str, size: int) -> list[str]:
-    """A run that is under way."""
-    ids = RestartAsNew(world).prepare(size)
-    lane.create(lane.manifest(name, "RestartAsNew", {"ids": ids}, limits=PACED))
-    until(lambda: lane.script.count("restart-as-new") >= 3, lambda: f"too little was asked\n{lane.logs()}")
+def begun(lane: Lane, world: World, name: str, size: int, case: Case | None = None) -> list[str]:
+    """A run that is under way; restarts if nothing else is given."""
+    case = case or RestartAsNew(world)
+    ids = case.prepare(size)
+    lane.create(lane.manifest(name, case.action, {"ids": ids}, limits=PACED, **case.spec))
+    until(lambda: len(asked(lane)) >= 3, lambda: f"too little was asked\n{lane.logs()}")
     return ids
 
 
-def ended_once(lane: Lane, world: World, name: str, ids: Sequence[str]) -> None:
+def asked(lane: Lane) -> list[str]:
+    """The calls on invocations, in their order."""
+    return [write.what for write in list(lane.script.writes) if re.search(CALLS, write.what)]
+
+
+def ended_once(lane: Lane, world: World, name: str, ids: Sequence[str], case: Case | None = None) -> None:
     lane.ended(name)
-    truth.none(truth.told(lane, name, len(ids)) + truth.one_child_each(world.engine, ids))
-    asked = [write.what for write in lane.script.writes if "restart-as-new" in write.what]
-    assert sorted(set(asked)) == sorted(asked), "somebody asked twice"
+    truth.none(truth.told(lane, name, len(ids)) + (case or RestartAsNew(world)).wrong(ids))
+    calls = asked(lane)
+    assert sorted(set(calls)) == sorted(calls), "somebody asked twice"
 
 
 def taken_over(lane: Lane, operator: Operator, since: float) -> float:

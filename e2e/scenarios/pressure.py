@@ -31,6 +31,8 @@ class Outage:
 TABLE = {
     "an engine whose connections break": Outage(Fault.RESET, "engine", "", 30, "Unreachable", "Unreachable"),
     "an engine that is unavailable": Outage(Fault.UNAVAILABLE, "engine", "", 30, "Unreachable", "Unreachable"),
+    # Each request that is under way occupies its asker until it is given up.
+    "an engine that says nothing": Outage(Fault.STALL, "engine", "", 30, "Unreachable", "Unreachable"),
     # Each of the runs tries by itself. Looks go on, and what asks whether the engine has read its log is no such call.
     "an engine that takes no calls": Outage(Fault.TOO_MANY, "engine", CALLS, 30, "Throttled"),
     # kopf's two watches and the lease of each run are tried too.

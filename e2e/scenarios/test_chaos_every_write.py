@@ -13,17 +13,7 @@ from e2e.scenarios.lane import Lane
 from e2e.scenarios.rounds import at_every_write, failures, kinds, play, play_all
 
 LANES = 4
-SIMPLE: list[Callable[[World], Case]] = [
-    cases.RestartAsNew,
-    cases.Cancel,
-    cases.Kill,
-    cases.Pause,
-    cases.Resume,
-    cases.Purge,
-    cases.PurgeJournal,
-    cases.RestartInWaves,
-    cases.ResumeInWaves,
-]
+WAVES: tuple[Callable[[World], Case], ...] = (cases.RestartInWaves, cases.ResumeInWaves)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +26,7 @@ def lanes(
 
 
 @pytest.mark.parametrize("cut", Cut)
-@pytest.mark.parametrize("make", SIMPLE)
+@pytest.mark.parametrize("make", [*cases.SIMPLE, *WAVES])
 def test_chaos_action_struck_at_every_write_takes_effect_once(
     lanes: Sequence[Lane], world: World, make: Callable[[World], Case], cut: Cut
 ) -> None:

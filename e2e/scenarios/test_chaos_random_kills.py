@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from e2e.rig import ControlPlane
-from e2e.scenarios import cases, truth
-from e2e.scenarios.cases import Case, World
+from e2e.scenarios import truth
+from e2e.scenarios.bulk import VERBS
+from e2e.scenarios.cases import SIMPLE, Case, World
 from e2e.scenarios.lane import TERMINAL, Lane, until
 
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "5"))
@@ -29,7 +30,7 @@ def lane(quiet_control_plane: ControlPlane, world: World, tmp_path_factory: pyte
 
 
 @pytest.mark.parametrize("number", range(ROUNDS))
-@pytest.mark.parametrize("make", [cases.RestartAsNew, cases.Cancel, cases.Purge, cases.Pause, cases.Resume])
+@pytest.mark.parametrize("make", SIMPLE)
 def test_chaos_killed_at_random_instants_takes_effect_once(
     lane: Lane, world: World, make: Callable[[World], Case], number: int
 ) -> None:
@@ -41,11 +42,10 @@ def test_chaos_killed_at_random_instants_takes_effect_once(
     lane.script.arm(0, None)
     name = f"random-{make.__name__.lower()}-{number}"
     lane.create(lane.manifest(name, case.action, {"ids": ids}, limits={"operationsPerSecond": 50}, **case.spec))
-    verbs = "restart-as-new|cancel|purge|pause|resume"
     for kill in range(KILLS):
-        wanted = lane.script.count(verbs) + dice.randrange(SIZE // KILLS)
+        wanted = lane.script.count(VERBS) + dice.randrange(SIZE // KILLS)
         until(
-            lambda wanted=wanted: lane.script.count(verbs) >= wanted or _ended(lane, name),  # type: ignore[misc]
+            lambda wanted=wanted: lane.script.count(VERBS) >= wanted or _ended(lane, name),  # type: ignore[misc]
             lambda kill=kill: f"{name} did not go on after {kill} kills\n{lane.logs()}",  # type: ignore[misc]
         )
         time.sleep(dice.random() / 4)
