@@ -138,6 +138,24 @@ class Resume:
 
 
 @dataclass
+class ResumePausedAgain:
+    """Those that fail, so that their policy pauses them again at once: each resume shows in the engine's events."""
+
+    world: World
+    action: str = "Resume"
+    spec: dict[str, Any] = field(default_factory=dict)
+
+    def prepare(self, size: int = SIZE) -> list[str]:
+        return self.world.send("fail_then_pause", "x", "paused", size)
+
+    def wrong(self, ids: Sequence[str]) -> Problems:
+        for id_ in ids:
+            self.world.engine.wait_status(id_, "paused", timeout=60)
+        paused = truth.pauses(self.world.engine, ids)
+        return [f"{id_} was paused {paused[id_]} times, not twice" for id_ in ids if paused[id_] != 2]
+
+
+@dataclass
 class ResumeInWaves(Resume):
     """Every wave of one."""
 
@@ -216,5 +234,14 @@ class PurgeJournal:
         return [f"{id_} has a journal of {size} entries" for id_, size in sizes.items() if size != 0]
 
 
-SIMPLE: tuple[Callable[[World], Case], ...] = (RestartAsNew, Cancel, Kill, Pause, Resume, Purge, PurgeJournal)
+SIMPLE: tuple[Callable[[World], Case], ...] = (
+    RestartAsNew,
+    Cancel,
+    Kill,
+    Pause,
+    Resume,
+    ResumePausedAgain,
+    Purge,
+    PurgeJournal,
+)
 """Each action, as it is without further fields."""

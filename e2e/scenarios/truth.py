@@ -45,6 +45,14 @@ def cancel_signals(engine: Engine, ids: Sequence[str]) -> Counter[str]:
     return Counter(row["id"] for row in rows)
 
 
+def pauses(engine: Engine, ids: Sequence[str]) -> Counter[str]:
+    """How often each came to be paused."""
+    paused = "event_type = 'Paused'"
+    return Counter(
+        row["id"] for row in engine.sql(f"select id from sys_journal_events where id in ({listed(ids)}) and {paused}")
+    )
+
+
 def rows(engine: Engine, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     return {row["id"]: row for row in engine.sql(f"select * from sys_invocation where id in ({listed(ids)})")}
 
