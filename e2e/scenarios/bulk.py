@@ -81,7 +81,7 @@ def play(lane: Lane, bulk: Bulk, name: str, size: int, kills: int, dice: random.
     seen.struck = Counter(what.split(" inv_")[0].split(" of ")[0] for what in lane.admin.faults.struck)
     lane.admin.faults.calm()
     seen.seconds = time.monotonic() - started
-    seen.problems = truth.told(lane, name, size) + bulk.wrong()
+    seen.problems = truth.evidence(lane.engine, (truth.told(lane, name, size) + bulk.wrong())[:20])
     until(lambda: not lane.chunks(), lambda: f"{name} leaves its plan behind: {lane.chunks()}\n{lane.logs()}")
     return seen
 

@@ -104,7 +104,8 @@ def asked(lane: Lane) -> list[str]:
 
 def ended_once(lane: Lane, world: World, name: str, ids: Sequence[str], case: Case | None = None) -> None:
     lane.ended(name)
-    truth.none(truth.told(lane, name, len(ids)) + (case or RestartAsNew(world)).wrong(ids))
+    problems = truth.told(lane, name, len(ids)) + (case or RestartAsNew(world)).wrong(ids)
+    truth.none(truth.evidence(world.engine, problems))
     calls = asked(lane)
     assert sorted(set(calls)) == sorted(calls), "somebody asked twice"
 

@@ -57,7 +57,7 @@ def play(lane: Lane, case: Case, name: str, strike: Strike | None) -> Round:
         until(lambda: not victim.running or _ended(lane, name), lambda: f"{name} did not end\n{lane.logs()}")
         lane.revive()
         lane.ended(name)
-        played.problems = truth.told(lane, name, len(ids)) + case.wrong(ids)
+        played.problems = truth.evidence(lane.engine, truth.told(lane, name, len(ids)) + case.wrong(ids))
     except TimeoutError as error:
         played.problems = [str(error)]
     played.writes = [write.what for write in lane.script.writes]

@@ -66,7 +66,7 @@ def weather(lane: Lane, storm: Storm) -> Weathered:
         lane.create(lane.manifest(name, storm.case.action, {"ids": ids}, **storm.case.spec, **storm.spec))
         # A plan needs some ten requests that are answered, and is tried again after a minute at most.
         lane.ended(name, timeout=900)
-        seen.problems = truth.told(lane, name, len(ids)) + storm.case.wrong(ids)
+        seen.problems = truth.evidence(lane.engine, truth.told(lane, name, len(ids)) + storm.case.wrong(ids))
     except TimeoutError as error:
         seen.problems = [str(error)]
     seen.struck = len(proxy.faults.struck)
@@ -98,5 +98,5 @@ def weather_all(lanes: Sequence[Lane], storms: Sequence[Storm]) -> list[Weathere
 
 def wrongs(seen: Sequence[Weathered]) -> str:
     """What a test says when something was wrong; empty when nothing was."""
-    bad = [f"{one.storm}: " + "; ".join(one.problems[:6]) for one in seen if one.problems]
+    bad = [f"{one.storm}: " + "\n".join(one.problems[:60]) for one in seen if one.problems]
     return f"{len(bad)} of {len(seen)} storms went wrong:\n" + "\n".join(bad) if bad else ""

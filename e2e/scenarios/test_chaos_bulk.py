@@ -103,4 +103,4 @@ def _play(
             told = f"{name}, round {number}: {size} invocations, {seen.kills} kills, {seen.seconds:.0f} s"
             told += f", struck {dict(seen.struck)}" if share else ""
             print(f"CHAOS_SEED={SEED} {told}", flush=True)
-            truth.none([f"{told}: {problem}" for problem in seen.problems[:20]])
+            truth.none([f"{told}: {problem}" for problem in seen.problems[:60]])

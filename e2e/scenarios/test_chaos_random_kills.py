@@ -52,7 +52,8 @@ def test_chaos_killed_at_random_instants_takes_effect_once(
         lane.operator.kill()
         lane.revive()
     lane.ended(name, timeout=180)
-    truth.none((truth.told(lane, name, SIZE) + case.wrong(ids))[:20])
+    problems = truth.told(lane, name, SIZE) + case.wrong(ids)
+    truth.none(truth.evidence(world.engine, problems[:20]))
 
 
 def _ended(lane: Lane, name: str) -> bool:

@@ -4,6 +4,7 @@ Every function returns sentences about what is wrong, none when all is as it sho
 everything that is known.
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +14,8 @@ from e2e.scenarios.lane import Lane
 from e2e.scenarios.sagas import CANCEL, story
 
 Problems = list[str]
+LOOKED_AT = 5
+"""Invocations of which everything is told when something is wrong."""
 
 
 def listed(ids: Sequence[str]) -> str:
@@ -22,6 +25,24 @@ def listed(ids: Sequence[str]) -> str:
 def none(problems: Problems) -> None:
     """Fail, and tell all of them."""
     assert not problems, "\n".join(problems)
+
+
+def evidence(engine: Engine, problems: Problems) -> Problems:
+    """The problems, and what the engine keeps of the first invocations that they name: it is gone soon after."""
+    named = list(dict.fromkeys(re.findall(r"inv_\w+", "\n".join(problems))))[:LOOKED_AT]
+    told = list(problems)
+    for id_ in named:
+        mine = f"where id = '{id_}'"
+        for what, query in (
+            ("row", f"select * from sys_invocation {mine} or restarted_from = '{id_}'"),
+            ("journal", f"select index, entry_type, name, appended_at from sys_journal {mine} order by index"),
+            (
+                "events",
+                f"select event_type, appended_at, event_json from sys_journal_events {mine} order by appended_at",
+            ),
+        ):
+            told += [f"  {what} of {id_}: {row}" for row in engine.sql(query)]
+    return told
 
 
 def children(engine: Engine, ids: Sequence[str]) -> Counter[str]:
