@@ -37,6 +37,7 @@ TABLE = {
     "an engine that takes no calls": Outage(Fault.TOO_MANY, "engine", CALLS, 30, "Throttled"),
     # kopf's two watches and the lease of each run are tried too.
     "an API server that is unavailable": Outage(Fault.UNAVAILABLE, "cluster", "", 80),
+    "an API server that says nothing": Outage(Fault.STALL, "cluster", "", 80),
 }
 
 
