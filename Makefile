@@ -20,6 +20,8 @@ COMPAT := tests/apiserver tests/chart/test_chart_install.py tests/chart/test_cha
   $(addprefix tests/operator/test_action_,cancel.py kill.py pause.py purge.py restart.py resume.py) \
   tests/operator/test_retention_holds.py tests/operator/test_high_availability.py
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# What Python compiles is kept, whoever said otherwise: tests are collected by each of their processes.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help
 help: ## This list

@@ -88,9 +88,7 @@ Namespaces = Annotated[tuple[Namespace, ...], NoDecode, BeforeValidator(_separat
 class Settings(BaseSettings):
     """Fixed at start."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, frozen=True, use_attribute_docstrings=True, extra="forbid", validate_default=False
-    )
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid", validate_default=False)
 
     namespaces: Namespaces = ()
     """Namespaces to watch; none: all of them."""

@@ -11,7 +11,15 @@ from pydantic.fields import FieldInfo
 
 from invocation_operator.api.v1alpha1.base import API_VERSION, CATEGORY, DURATION_RULE, Model, Rule
 from invocation_operator.crdgen.kinds import RESOURCES, Resource
-from invocation_operator.crdgen.schema import INT_OR_STRING, Schema, default_of, field_name, object_schema, paragraph
+from invocation_operator.crdgen.schema import (
+    INT_OR_STRING,
+    Schema,
+    default_of,
+    documentation,
+    field_name,
+    object_schema,
+    paragraph,
+)
 
 _INTRODUCTION = f"""\
 <!-- Generated from operator/invocation_operator/api/v1alpha1 by `make crds`. Do not edit. -->
@@ -79,18 +87,18 @@ def _object(model: type[Model]) -> Iterator[str]:
     yield "| field | type | default | description |\n|---|---|---|---|"
     properties = object_schema(model)["properties"]
     for name, field in own.items():
-        yield _row(field_name(name, field), field, properties[field_name(name, field)])
+        yield _row(
+            field_name(name, field), field, properties[field_name(name, field)], documentation(model, name, field)
+        )
     yield ""
     inherited = () if base is None else base.rules
     yield from _rules(tuple(rule for rule in model.rules if rule not in inherited))
 
 
-def _row(name: str, field: FieldInfo, schema: Schema) -> str:
+def _row(name: str, field: FieldInfo, schema: Schema, text: str) -> str:
     default = default_of(field)
     shown = "required" if field.is_required() else "" if default is None else f"`{_literal(default)}`"
-    return (
-        f"| `{name}` | {_type(schema, _model_of(field.annotation))} | {shown} | {_cell(paragraph(field.description))} |"
-    )
+    return f"| `{name}` | {_type(schema, _model_of(field.annotation))} | {shown} | {_cell(text)} |"
 
 
 def _rules(rules: tuple[Rule, ...]) -> Iterator[str]:

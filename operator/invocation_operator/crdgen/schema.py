@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
 
 from invocation_operator.api.v1alpha1.base import IntOrString, ListType, MapType, Model, Nullable, OmitDefault, Rule
+from invocation_operator.crdgen.docstrings import field_docstrings
 
 Schema = dict[str, Any]
 
@@ -107,6 +108,11 @@ def has_marker(metadata: Iterable[Any], marker: type) -> bool:
     return any(isinstance(entry, marker) for entry in metadata)
 
 
+def documentation(model: type[Model], name: str, field: FieldInfo) -> str:
+    """Return what a field says of itself, as one paragraph."""
+    return paragraph(field.description or field_docstrings(model).get(name))
+
+
 def default_of(field: FieldInfo) -> Any:
     """Return a field's default when a person would want to know it, else None: plain values only."""
     if field.is_required() or field.default is None or isinstance(field.default, Model):
@@ -116,7 +122,7 @@ def default_of(field: FieldInfo) -> Any:
 
 def _field_schema(model: type[Model], name: str, field: FieldInfo, *, with_default: bool) -> Schema:
     schema = _type_schema(field.annotation, list(field.metadata))
-    description = " ".join(part for part in (_description(model, field), _values(schema)) if part)
+    description = " ".join(part for part in (_description(model, name, field), _values(schema)) if part)
     typed = "type" if "type" in schema else INT_OR_STRING
     described: Schema = {typed: schema.pop(typed), "description": description}
     if field_name(name, field) in nullable_fields(model):
@@ -127,9 +133,9 @@ def _field_schema(model: type[Model], name: str, field: FieldInfo, *, with_defau
     return described | {key: value for key, value in schema.items() if key != "description"}
 
 
-def _description(model: type[Model], field: FieldInfo) -> str:
+def _description(model: type[Model], name: str, field: FieldInfo) -> str:
     """Return a field's docstring, with its default where a person can set it: ``kubectl explain`` shows no defaults."""
-    text = paragraph(field.description)
+    text = documentation(model, name, field)
     default = default_of(field)
     if default is None or not model.preserve_unknown or "default" in text.lower():
         return text
