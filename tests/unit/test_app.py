@@ -4,11 +4,13 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, cast
 
 import kopf
 import pytest
 
+from e2e.simulation import loop as virtual_time
 from invocation_operator import app
 from invocation_operator.api.v1alpha1.base import GROUP, VERSION
 from invocation_operator.cluster.errors import ClusterError
@@ -149,3 +151,32 @@ def test_app_lists_objects_in_chunks_and_posts_no_events_of_kopf(clusterwide: bo
     assert settings.watching.chunk_size == 500
     assert not settings.posting.enabled
     assert settings.scanning.disabled is not clusterwide
+
+
+def test_watches_end_although_one_of_them_outlives_its_cancellation() -> None:
+    """It takes it for a pause, and whoever ends the watches cancels each of them once."""
+
+    async def watch() -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600.0)
+        await asyncio.sleep(3600.0)
+
+    async def fail() -> None:
+        raise ClusterError("gone")
+
+    async def play() -> None:
+        ignored = asyncio.all_tasks()
+        root, left = asyncio.create_task(fail()), asyncio.create_task(watch())
+
+        async def run() -> None:
+            await asyncio.wait({root})
+            left.cancel()
+            await asyncio.wait({left})
+            root.result()
+
+        with pytest.raises(ClusterError, match="gone"):
+            await app.until_ended(asyncio.create_task(run()), {root}, ignored)
+        assert left.cancelled()
+        assert asyncio.get_running_loop().time() < 60.0
+
+    virtual_time.run(play())
