@@ -15,7 +15,7 @@ from invocation_operator.reconcile.due import Due
 from invocation_operator.reconcile.flight import Batches, Flight
 
 LOOK_BATCH = 1000
-BATCHED_LOOKS = 5
+BATCHED_LOOKS = 6
 """So many batches are looked at and asked for the first time at once: those that the engine works on, and what follows
 them. With more, looks would be old when they count."""
 SINGLE_LOOKS = 16

@@ -13,8 +13,9 @@ FIRST_LOOK_SECONDS = 0.008
 CURRENT_SECONDS = 1.8
 """How long what was seen of an invocation may be relied on: before it is asked after that, it is looked at again."""
 
-BATCHES_AT_ONCE = 3
-"""The engine works on them one after the other; more of them would only keep other calls waiting there."""
+BATCHES_AT_ONCE = 4
+"""Three keep the engine busy, and one more is there while an answer is read, which takes a while on a busy machine.
+Still more would only keep other calls waiting."""
 
 
 @dataclass(slots=True)
