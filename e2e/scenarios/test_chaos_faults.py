@@ -11,7 +11,7 @@ from e2e.rig import ControlPlane
 from e2e.rig.faults import Fault
 from e2e.scenarios.cases import SIMPLE, Case, World
 from e2e.scenarios.lane import BATCHED, QUICK, Lane
-from e2e.scenarios.pressure import TABLE, endure
+from e2e.scenarios.pressure import OPTIONS, TABLE, endure
 from e2e.scenarios.storms import CALLS, CLUSTER_WRITES, QUERIES, Storm, weather_all, wrongs
 
 SEED = int(os.environ.get("CHAOS_SEED", "0")) or random.randrange(1, 2**32)
@@ -69,6 +69,6 @@ def _play(lanes: Sequence[Lane], storms: Sequence[Storm]) -> None:
 def test_chaos_outage_of_half_a_minute_is_met_by_few_requests(
     quiet_control_plane: ControlPlane, world: World, tmp_path_factory: pytest.TempPathFactory, name: str
 ) -> None:
-    with Lane(quiet_control_plane, world.engine, tmp_path_factory.mktemp("outage")) as lane:
+    with Lane(quiet_control_plane, world.engine, tmp_path_factory.mktemp("outage"), *OPTIONS) as lane:
         problems = endure(lane, name, world, 30.0)
     assert not problems, "\n".join(problems)

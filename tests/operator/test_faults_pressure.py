@@ -9,7 +9,7 @@ import pytest
 from e2e.rig import ControlPlane
 from e2e.scenarios.cases import World
 from e2e.scenarios.lane import Lane
-from e2e.scenarios.pressure import endure
+from e2e.scenarios.pressure import OPTIONS, endure
 
 SECONDS = 8.0
 KINDS = ("an engine that is unavailable", "an engine that takes no calls")
@@ -21,7 +21,7 @@ def lanes(
 ) -> Iterator[Sequence[Lane]]:
     with ExitStack() as stack:
         scratch = tmp_path_factory.mktemp("pressure")
-        yield [stack.enter_context(Lane(quiet_control_plane, world.engine, scratch)) for _ in KINDS]
+        yield [stack.enter_context(Lane(quiet_control_plane, world.engine, scratch, *OPTIONS)) for _ in KINDS]
 
 
 def test_faults_that_last_are_met_by_few_requests_and_told_and_healed(lanes: Sequence[Lane], world: World) -> None:

@@ -237,13 +237,20 @@ class Hold:
         self._identity = identity
         self._clock = clock
         self._renewed = clock()
+        self.slowest_seconds = 0.0
+        """How long the slowest write took since the run is held."""
         self._lost = False
         self._writing = asyncio.Lock()
 
     @property
     def certain(self) -> bool:
         """Whether nobody else can hold the run now."""
-        return not self._lost and self._clock() - self._renewed < self.lease.hold_seconds
+        return not self._lost and self.unrenewed_seconds < self.lease.hold_seconds
+
+    @property
+    def unrenewed_seconds(self) -> float:
+        """How long ago the last write that was answered had been sent."""
+        return self._clock() - self._renewed
 
     async def commit(self, compose: Callable[[], RecordStatus], *, release: bool = False) -> None:
         """Write what ``compose`` returns and renew; with ``release`` let the run go.
@@ -271,6 +278,8 @@ class Hold:
             except ObjectNotFound as error:
                 self._lost = True
                 raise HoldLost(self.record.name) from error
+            finally:
+                self.slowest_seconds = max(self.slowest_seconds, self._clock() - started)
             self.record.obj = obj
             self.record.status = full
             self._renewed = started

@@ -249,6 +249,7 @@ class Runner:
 
     async def _close(self, teller: Teller, task: Task, journal: Journal, stop: Stop | None, detail: str | None) -> None:
         if stop is Stop.HOLD_LOST:
+            self._tell_loss(task.hold)
             raise HoldLost(task.hold.record.name)
         if stop is Stop.SHUTDOWN:
             await journal.hand_over()
@@ -277,6 +278,18 @@ class Runner:
         record = task.hold.record
         with contextlib.suppress(ClusterError):
             await delete_chunks(self.client, record.namespace, record.chunk_prefix, record.spec.plan.chunks)
+
+    def _tell_loss(self, hold: Hold) -> None:
+        """Why a run pauses and is taken over, perhaps by this very process: a slow API server is told from a process
+        that does not get to work.
+        """
+        log.warning(
+            "hold lost",
+            record=hold.record.name,
+            unrenewed_seconds=round(hold.unrenewed_seconds, 3),
+            slowest_write_seconds=round(hold.slowest_seconds, 3),
+            leads=self.leads(),
+        )
 
 
 async def _latest(task: Task) -> dict[str, str] | None:

@@ -104,3 +104,24 @@ async def test_takeover_does_not_write_over_a_late_write_of_an_earlier_life() ->
     kube.conflicts = 1
     assert await store(kube).take_over(record) is None
     assert (await kube.get(RECORDS, "ops", "iact-1"))["status"] == late["status"]
+
+
+async def test_hold_that_is_renewed_slowly_tells_how_slowly_and_since_when() -> None:
+    """What an operator that loses its hold writes to its log: whether it was the API server that was slow."""
+    now = 100.0
+
+    class Slow(Keeper):
+        async def replace_status(self, *args: Any) -> Object:
+            nonlocal now
+            now += 1.5
+            return await super().replace_status(*args)
+
+    kube = Slow()
+    record = Record.of(kept(kube))
+    hold = Hold(cast("KubeClient", kube), record, "me", Lease(seconds=3), lambda: now, held=True)
+    await hold.commit(lambda: record.status)
+    now += 0.4
+    assert (hold.slowest_seconds, hold.unrenewed_seconds) == (1.5, pytest.approx(1.9)), "it counts from the sending"
+    assert hold.certain
+    now += 0.2
+    assert not hold.certain
