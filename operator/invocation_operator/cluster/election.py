@@ -86,9 +86,12 @@ class Elector:
     async def run(self) -> None:
         """Take part until cancelled."""
         while True:
+            began = self._clock()
             await self._try()
             renew = self._lease.renew_seconds
-            await asyncio.sleep(renew if self.certain else min(LOOK_SECONDS, renew))
+            # From the sending on: an API server that is slow to answer must not make renewals rare.
+            due = began + renew - self._clock() if self.certain else min(LOOK_SECONDS, renew)
+            await asyncio.sleep(max(0.0, due))
 
     async def release(self) -> None:
         """Give the Lease back, for another one to lead at once. Call it when nothing is being done any more."""

@@ -50,7 +50,7 @@ class Lease:
 
     @property
     def renew_seconds(self) -> float:
-        """How often a holder renews."""
+        """How often a holder renews; as seldom as the API server answers where that takes longer."""
         return self.seconds / 4
 
     @property
@@ -236,7 +236,7 @@ class Hold:
         self.lease = lease
         self._identity = identity
         self._clock = clock
-        self._renewed = clock()
+        self._renewed = self._sent = clock()
         self.slowest_seconds = 0.0
         """How long the slowest write took since the run is held."""
         self._lost = False
@@ -252,6 +252,12 @@ class Hold:
         """How long ago the last write that was answered had been sent."""
         return self._clock() - self._renewed
 
+    async def turn(self) -> None:
+        """Wait until the next renewal is due, counted from the *sending* of the last write: so an API server that is
+        slow to answer does not make renewals rare, and one that is away is asked no more often.
+        """
+        await asyncio.sleep(max(0.0, self._sent + self.lease.renew_seconds - self._clock()))
+
     async def commit(self, compose: Callable[[], RecordStatus], *, release: bool = False) -> None:
         """Write what ``compose`` returns and renew; with ``release`` let the run go.
 
@@ -262,7 +268,7 @@ class Hold:
         async with self._writing:
             if self._lost:
                 raise HoldLost(self.record.name)
-            started = self._clock()
+            started = self._sent = self._clock()
             metadata = self.record.obj["metadata"]
             holder = None if release else self._identity
             generation, now = metadata.get("generation", 1), datetime.now(UTC)

@@ -5,7 +5,7 @@ Between the executor, which calls ``commit``, and ``cluster.records``, which hol
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -30,9 +30,14 @@ async def kept_alive(hold: Hold) -> AsyncIterator[None]:
 
     async def renew() -> None:
         while True:
-            await asyncio.sleep(hold.lease.renew_seconds)
-            with suppress(ClusterError, HoldLost):
+            await hold.turn()
+            try:
                 await hold.commit(lambda: hold.record.status)
+            except HoldLost:
+                # Whoever asks next is told.
+                return
+            except ClusterError:
+                continue
 
     task = asyncio.create_task(renew())
     try:

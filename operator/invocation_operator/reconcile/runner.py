@@ -239,7 +239,7 @@ class Runner:
 
     async def _renew(self, journal: Journal) -> None:
         while True:
-            await asyncio.sleep(journal.hold.lease.renew_seconds)
+            await journal.hold.turn()
             try:
                 await journal.renew()
             except HoldLost:

@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import itertools
 from collections.abc import Iterable
 from typing import Any, cast
 
@@ -172,6 +173,24 @@ def test_election_first_one_leads_at_once_and_the_second_stands_by() -> None:
         spec = cast("Object", keeper.obj)["spec"]
         assert (spec["holderIdentity"], spec["leaseDurationSeconds"], spec["leaseTransitions"]) == ("a", 10, 0)
         assert not second.outlived("a"), "it leads"
+
+    play(story)
+
+
+def test_election_leader_on_a_slow_api_server_is_certain_all_the_time_and_asks_no_more_often() -> None:
+    """Renewed a quarter of the lease after the *answer*, it was uncertain for a while with each renewal."""
+
+    async def story(run: Any) -> None:
+        keeper = Keeper()
+        becomes_slow = itertools.chain([(0.001, 0.001, True)] * 2, itertools.repeat((1.2, 1.2, True)))
+        only = elector(Line(keeper, becomes_slow), "a")
+        run(only)
+        await until(lambda: only.certain)
+        written = keeper.version
+        for _ in range(600):
+            await asyncio.sleep(0.1)
+            assert only.certain
+        assert keeper.version - written <= 60 / LEASE.renew_seconds
 
     play(story)
 

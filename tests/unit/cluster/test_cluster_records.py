@@ -1,5 +1,7 @@
 """Records of newer operators, and conflicts that are our own."""
 
+import asyncio
+import itertools
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -9,11 +11,13 @@ from invocation_operator.api.v1alpha1.action import ActionType, Phase, PlanStatu
 from invocation_operator.api.v1alpha1.base import EngineIdentity
 from invocation_operator.api.v1alpha1.record import RecordPlan, RecordSource, RecordSpec, RecordStatus
 from invocation_operator.cluster.client import KubeClient, Object
-from invocation_operator.cluster.errors import UnreadableObject, WriteConflict
+from invocation_operator.cluster.errors import ClusterUnavailable, UnreadableObject, WriteConflict
 from invocation_operator.cluster.records import Hold, HoldLost, Lease, Record, RecordStore
 from invocation_operator.cluster.resources import RECORDS
 from invocation_operator.cluster.status import dump
+from invocation_operator.reconcile.journal import kept_alive
 from tests.unit.reconcile.fake_kube import FakeKube
+from tests.unit.reconcile.virtual import in_virtual_time
 
 SPEC = RecordSpec(
     hash_version=1,
@@ -106,22 +110,78 @@ async def test_takeover_does_not_write_over_a_late_write_of_an_earlier_life() ->
     assert (await kube.get(RECORDS, "ops", "iact-1"))["status"] == late["status"]
 
 
+class Slow(Keeper):
+    """Takes its time to answer, or to fail."""
+
+    def __init__(self, seconds: float, *, fails: bool = False) -> None:
+        super().__init__()
+        self.seconds, self.fails = seconds, fails
+        self.asked_at: list[float] = []
+
+    async def replace_status(self, *args: Any) -> Object:
+        self.asked_at.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(self.seconds)
+        if self.fails:
+            raise ClusterUnavailable("away")
+        return await super().replace_status(*args)
+
+
+def held(kube: Keeper, lease: Lease) -> Hold:
+    clock = asyncio.get_running_loop().time
+    return Hold(cast("KubeClient", kube), Record.of(kept(kube)), "me", lease, clock, held=True)
+
+
+@in_virtual_time
 async def test_hold_that_is_renewed_slowly_tells_how_slowly_and_since_when() -> None:
     """What an operator that loses its hold writes to its log: whether it was the API server that was slow."""
-    now = 100.0
-
-    class Slow(Keeper):
-        async def replace_status(self, *args: Any) -> Object:
-            nonlocal now
-            now += 1.5
-            return await super().replace_status(*args)
-
-    kube = Slow()
-    record = Record.of(kept(kube))
-    hold = Hold(cast("KubeClient", kube), record, "me", Lease(seconds=3), lambda: now, held=True)
-    await hold.commit(lambda: record.status)
-    now += 0.4
-    assert (hold.slowest_seconds, hold.unrenewed_seconds) == (1.5, pytest.approx(1.9)), "it counts from the sending"
+    hold = held(Slow(1.5), Lease(seconds=3))
+    await hold.commit(lambda: hold.record.status)
+    await asyncio.sleep(0.4)
+    told = (hold.slowest_seconds, hold.unrenewed_seconds)
+    assert told == (pytest.approx(1.5), pytest.approx(1.9)), "it counts from the sending"
     assert hold.certain
-    now += 0.2
+    await asyncio.sleep(0.2)
     assert not hold.certain
+
+
+@pytest.mark.parametrize(
+    "seconds",
+    [
+        pytest.param(0.01, id="quick"),
+        pytest.param(2.4, id="answers within the time after which it is renewed"),
+        pytest.param(3.2, id="answers within half of the time for which it is held"),
+    ],
+)
+@in_virtual_time
+async def test_hold_on_a_slow_api_server_is_certain_all_the_time(seconds: float) -> None:
+    """Of ten seconds it is certain for 6.7; renewed 2.5 s after an *answer* it was lost from answers of 2.1 s on."""
+    kube = Slow(seconds)
+    hold = held(kube, Lease())
+    async with kept_alive(hold):
+        for _ in range(600):
+            await asyncio.sleep(0.1)
+            assert hold.certain
+    pauses = [after - before for before, after in itertools.pairwise(kube.asked_at)]
+    assert all(pause >= Lease().renew_seconds - 0.001 for pause in pauses), "and it is not renewed more often"
+
+
+@pytest.mark.parametrize("seconds", [pytest.param(0.0, id="at once"), pytest.param(1.0, id="after a while")])
+@in_virtual_time
+async def test_hold_that_cannot_be_renewed_is_tried_no_more_often(seconds: float) -> None:
+    kube = Slow(seconds, fails=True)
+    async with kept_alive(held(kube, Lease())):
+        await asyncio.sleep(60)
+    assert len(kube.asked_at) == 60 / Lease().renew_seconds - 1
+
+
+@in_virtual_time
+async def test_hold_that_is_lost_is_not_renewed_any_more() -> None:
+    kube = Slow(0.01)
+    hold = held(kube, Lease())
+    async with kept_alive(hold):
+        await asyncio.sleep(3)
+        kube.put(RECORDS, "ops", "iact-1", status={"holder": "another one"})
+        kube.conflicts = 1
+        await asyncio.sleep(60)
+    assert not hold.certain
+    assert len(kube.asked_at) == 2
