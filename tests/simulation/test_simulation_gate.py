@@ -193,6 +193,12 @@ def test_plan_counts_as_a_look_by_the_latest_time_that_it_can_be(seed: int) -> N
     assert outcome.problems == [], told(outcome)
 
 
+@pytest.mark.parametrize("seed", [106573, 106985])
+def test_rows_are_read_once_more_when_their_evidence_was_slow(seed: int) -> None:
+    outcome = search.play_seed(seed)
+    assert outcome.problems == [], told(outcome)
+
+
 def test_purge_that_begins_after_a_pause_of_the_process_leaves_alone_what_was_held_meanwhile() -> None:
     """What is held had been read half a minute before the time of its plan."""
     outcome = search.play_seed(67510)

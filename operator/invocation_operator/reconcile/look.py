@@ -19,6 +19,8 @@ from invocation_operator.reconcile.foresight import Foresight, children_of
 from invocation_operator.target.row import InvocationRow, MalformedRow, row_from_json
 from invocation_operator.target.sql import LOOK_COLUMNS, literal
 
+MOMENT_SECONDS = 0.2
+"""So long after the rows their evidence may be told; after more than that they are read once more."""
 READ_AT_ONCE = 200
 """Rows that are read without giving way to anything else."""
 
@@ -112,8 +114,9 @@ class Looker:
             if Evidence.CHILDREN in q.evidence and not (q.first and foreseen is not None)
         ]
         new_ids = [q.new_id for q in questions if q.new_id is not None and Evidence.NEW in q.evidence]
-        (rows, unreadable), signals, children, new = await asyncio.gather(
-            self._rows([q.planned.id for q in questions]),
+        ids, now = [q.planned.id for q in questions], asyncio.get_running_loop().time
+        (rows, unreadable, told_at), signals, children, new = await asyncio.gather(
+            self._rows(ids),
             self._signals([id_ for id_ in wanted if id_ not in unstarted]),
             children_of(self._client, unknown),
             self._existing(new_ids),
@@ -124,18 +127,22 @@ class Looker:
         signals |= await self._signals(started)
         paused = [q.planned.id for q in questions if Evidence.PAUSES in q.evidence and _is_paused(rows, q.planned.id)]
         pauses = await evidence.last_pauses(self._client, paused) if paused else {}
+        if now() - told_at > MOMENT_SECONDS:
+            rows, unreadable, _ = await self._rows(ids)
         return [
             None if q.planned.id in unreadable else _seen(q, rows.get(q.planned.id), signals, pauses, children, new)
             for q in questions
         ]
 
-    async def _rows(self, ids: Sequence[str]) -> tuple[dict[str, InvocationRow], set[str]]:
-        """Return the rows by id, and the ids of those that cannot be read."""
+    async def _rows(self, ids: Sequence[str]) -> tuple[dict[str, InvocationRow], set[str], float]:
+        """Return the rows by id, the ids of those that cannot be read, and when the engine had told them."""
         rows: dict[str, InvocationRow] = {}
         unreadable: set[str] = set()
+        told_at = asyncio.get_running_loop().time()
         if not ids:
-            return rows, unreadable
+            return rows, unreadable, told_at
         answer = await self._named.rows(ids, self._columns(), scopes_supported=self._scopes)
+        told_at = asyncio.get_running_loop().time()
         for number, found in enumerate(answer):
             if number % READ_AT_ONCE == READ_AT_ONCE - 1:
                 await asyncio.sleep(0)
@@ -149,7 +156,7 @@ class Looker:
                 unreadable.add(id_)
             else:
                 rows[row.id] = row
-        return rows, unreadable
+        return rows, unreadable, told_at
 
     async def _signals(self, ids: Sequence[str]) -> dict[str, Signals]:
         found = await evidence.cancel_signals(self._client, ids) if ids else {}

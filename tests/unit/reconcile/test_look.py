@@ -1,10 +1,12 @@
 """What cannot be read is not taken to be gone."""
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any, ClassVar, cast
 
 import pytest
 
+from e2e.simulation import loop as virtual_time
 from invocation_operator.api.v1alpha1.target import InvocationStatus
 from invocation_operator.engine.client import EngineClient
 from invocation_operator.engine.errors import BadReply
@@ -127,3 +129,27 @@ async def test_look_as_planned_tells_the_last_change_of_all_that_is_planned() ->
     assert first is second
     assert first.row is not None
     assert (first.row.status, first.row.modified_at) == (InvocationStatus.PAUSED, BORN)
+
+
+@pytest.mark.parametrize(("slow", "status"), [(0.1, InvocationStatus.RUNNING), (3.0, InvocationStatus.SUSPENDED)])
+def test_look_reads_rows_once_more_when_their_evidence_was_slow(slow: float, status: InvocationStatus) -> None:
+    """They are what is relied on when it is asked, and may have changed since."""
+
+    class Slow(MemoryEngine):
+        looks = 0
+
+        async def rows(self, sql: str) -> list[Row]:
+            found = await super().rows(sql)
+            if found is self._evidence:
+                await asyncio.sleep(slow)
+                return found
+            self.looks += 1
+            return [row(1, status="running" if self.looks == 1 else "suspended")]
+
+    async def play() -> None:
+        [seen] = await Looker(cast("EngineClient", Slow([], [])), scopes=True).look([question(1, Evidence.SIGNALS)])
+        assert seen is not None
+        assert seen.row is not None
+        assert seen.row.status is status
+
+    virtual_time.run(play())
