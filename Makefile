@@ -8,6 +8,8 @@ SHELL := bash
 MAKEFLAGS += --no-builtin-rules
 
 PYTHON ?= python3
+# Tests at a time. Two of them leave a third of two processors idle, waiting for leases, soaks and restarts.
+WORKERS ?= 2
 VENV := .venv
 STAMP := $(VENV)/.installed
 BIN := $(VENV)/bin
@@ -66,9 +68,9 @@ unit: $(STAMP) ## Tests that start no server
 
 .PHONY: test
 test: lint servers judges helm ## Everything: lint, then all tests against the real servers
-	@# Two processes, each in the order of the files: a session's operator would act upon what tests/apiserver makes.
-	@# What failed is tried once more, alone: two at a time compete for the processors of a small machine.
-	pytest -n 2 --dist loadfile --no-loadscope-reorder || pytest --last-failed --last-failed-no-failures none
+	@# Some processes, each in the order of the files: a session's operator would act upon what tests/apiserver makes.
+	@# What failed is tried once more, alone: several at a time compete for the processors of a small machine.
+	pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder || pytest --last-failed --last-failed-no-failures none
 
 .PHONY: image
 image: $(STAMP) ## The operator's image, built without a daemon (needs root, on Debian or with buildah and debootstrap)

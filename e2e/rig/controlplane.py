@@ -213,17 +213,23 @@ class ControlPlane(Cluster):
         self.request("PATCH", path + query, dict(body), patch="apply-patch+yaml").expect()
 
     def apply_crds(self, directory: Path) -> list[str]:
-        """Without kubectl, which reads every schema of the server first."""
-        paths = {crd["metadata"]["name"]: crd for crd in _crds(directory)}
-        for name, crd in paths.items():
-            self.apply_at(f"{CRDS}/{name}", crd)
-        for name in paths:
-            self._processes["kube-apiserver"].wait_until(lambda path=f"{CRDS}/{name}": self._established(path), 60)  # type: ignore[misc]
-        return list(paths)
+        """Without kubectl, which reads every schema of the server first; until each kind can be listed."""
+        crds = _crds(directory)
+        for crd in crds:
+            self.apply_at(f"{CRDS}/{crd['metadata']['name']}", crd)
+        for crd in crds:
+            self._processes["kube-apiserver"].wait_until(lambda crd=crd: self._served(crd), 60)  # type: ignore[misc]
+        return [crd["metadata"]["name"] for crd in crds]
 
-    def _established(self, path: str) -> bool:
-        conditions = self.request("GET", path).expect().json().get("status", {}).get("conditions") or ()
-        return any(found["type"] == "Established" and found["status"] == "True" for found in conditions)
+    def _served(self, crd: Mapping[str, Any]) -> bool:
+        found = self.request("GET", f"{CRDS}/{crd['metadata']['name']}").expect().json()
+        conditions = found.get("status", {}).get("conditions") or ()
+        if not any(one["type"] == "Established" and one["status"] == "True" for one in conditions):
+            return False
+        # What keeps its objects is made a moment later.
+        spec = crd["spec"]
+        path = f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}"
+        return self.request("GET", path).status == 200
 
     def credentials(self, user: str, groups: Sequence[str] = ()) -> Path:
         """A kubeconfig for any user, by a client certificate; RBAC decides what that user may do."""

@@ -1,36 +1,31 @@
 """Ages count on the engine's clock: an operator whose own clock is wrong selects and expires the same."""
 
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 import libfaketime
 import pytest
 
-from e2e.rig import ControlPlane, Engine, toolchain
-from tests.operator.conftest import Stage, operator_for, results
+from e2e.rig import ControlPlane, Engine
+from tests.operator.conftest import Stage, operator_for, results, unique
 
 LIBRARY = Path(libfaketime.__file__).parent / "vendor/libfaketime/src/libfaketime.so.1"
 
 
-@pytest.fixture(scope="module")
-def own_control_plane() -> Iterator[ControlPlane]:
-    with ControlPlane() as running:
-        running.apply_crds(toolchain.ROOT / "crds")
-        yield running
-
-
-@pytest.fixture(params=["+10m", "-10m"])
+@pytest.fixture(scope="module", params=["+10m", "-10m"])
 def skewed(
-    request: pytest.FixtureRequest, own_control_plane: ControlPlane, engine: Engine, tmp_path: Path
+    request: pytest.FixtureRequest,
+    quiet_control_plane: ControlPlane,
+    engine: Engine,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Stage]:
     """A stage whose only operator has a clock that is 10 minutes off."""
-    namespace = f"clock-{secrets.token_hex(4)}"
-    own_control_plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}}).expect()
+    namespace = unique("clock")
+    quiet_control_plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}}).expect()
     env = {"LD_PRELOAD": str(LIBRARY), "FAKETIME": request.param, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-    log = tmp_path / "operator.log"
-    with operator_for(own_control_plane, log, "--namespace", namespace, env=env):
-        stage = Stage(own_control_plane, engine, namespace, log)
+    log, own = tmp_path_factory.mktemp("clock") / "operator.log", f"{namespace}-operator"
+    with operator_for(quiet_control_plane, log, "--namespace", namespace, operator_namespace=own, env=env):
+        stage = Stage(quiet_control_plane, engine, namespace, log)
         stage.define_engine()
         yield stage
         for id_ in stage.ids:

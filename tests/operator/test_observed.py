@@ -9,7 +9,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from e2e.rig import ControlPlane, Engine, toolchain
+from e2e.rig import ControlPlane, Engine
 from e2e.rig.process import free_ports
 from invocation_operator.api.v1alpha1.engine import CREDENTIAL_LABEL
 from tests.operator.conftest import Stage, operator_for, unique
@@ -19,7 +19,7 @@ SECRET = "Bearer-that-nobody-may-see"
 
 @dataclass
 class Observed:
-    """An operator of this module's own, on a control plane of its own, and how to look at it."""
+    """An operator of this module's own, and how to look at it."""
 
     stage: Stage
     metrics: int
@@ -45,19 +45,20 @@ class Observed:
 
 
 @pytest.fixture(scope="module")
-def observed(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
+def observed(
+    quiet_control_plane: ControlPlane, engine: Engine, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Observed]:
     log = tmp_path_factory.mktemp("observed") / "operator.log"
     metrics, health = free_ports(2)
-    with ControlPlane() as control_plane:
-        control_plane.apply_crds(toolchain.ROOT / "crds")
-        namespace = unique("observed")
-        control_plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}}).expect(201)
-        with operator_for(control_plane, log, "--metrics-port", str(metrics), "--health-port", str(health)):
-            stage = Stage(control_plane, engine, namespace, log)
-            stage.define_engine()
-            yield Observed(stage, metrics, health)
-            for id_ in stage.ids:
-                engine.operate(id_, "kill")
+    namespace = unique("observed")
+    quiet_control_plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}}).expect(201)
+    options = ["--namespace", namespace, "--metrics-port", str(metrics), "--health-port", str(health)]
+    with operator_for(quiet_control_plane, log, *options, operator_namespace=f"{namespace}-operator"):
+        stage = Stage(quiet_control_plane, engine, namespace, log)
+        stage.define_engine()
+        yield Observed(stage, metrics, health)
+        for id_ in stage.ids:
+            engine.operate(id_, "kill")
 
 
 def test_log_of_a_run_is_one_line_for_its_start_and_one_for_its_end(observed: Observed) -> None:

@@ -29,11 +29,17 @@ def without_crds() -> Iterator[ControlPlane]:
 
 
 @pytest.fixture(scope="module")
-def with_crds() -> Iterator[ControlPlane]:
+def lasting() -> Iterator[ControlPlane]:
     """A control plane on which operators come and go."""
     with ControlPlane(controllers=False) as control_plane:
-        control_plane.apply_crds(toolchain.ROOT / "crds")
         yield control_plane
+
+
+@pytest.fixture
+def with_crds(lasting: ControlPlane) -> ControlPlane:
+    """The same for all tests that need our CRDs, whichever the last one removed."""
+    lasting.apply_crds(toolchain.ROOT / "crds")
+    return lasting
 
 
 def remove_crds(control_plane: ControlPlane) -> None:
@@ -91,9 +97,16 @@ def status(port: int, path: str) -> int:
 
 
 @pytest.mark.parametrize("scope", [[], ["--namespace", "default"]], ids=["all namespaces", "one namespace"])
-def test_start_without_crds_waits_and_goes_on_when_they_come(
+def test_start_without_crds_waits_ends_at_once_when_asked_and_goes_on_when_they_come(
     scope: list[str], without_crds: ControlPlane, tmp_path: Path
 ) -> None:
+    asked = tmp_path / "asked.log"
+    with started(without_crds, asked, *scope) as child:
+        heard(child, asked, "waiting for the CRDs")
+        child.signal(signal.SIGTERM)
+        assert ended(child) == 0
+    assert lines(asked)[-1]["event"] == "stopped"
+
     log, (port,) = tmp_path / "operator.log", free_ports(1)
     with started(without_crds, log, "--health-port", str(port), *scope) as child:
         line = heard(child, log, "waiting for the CRDs")
@@ -117,21 +130,11 @@ def test_start_without_crds_waits_and_goes_on_when_they_come(
     assert not [line for line in lines(log) if "exception" in line]
 
 
-def test_start_with_one_crd_missing_names_it(without_crds: ControlPlane, tmp_path: Path) -> None:
-    without_crds.apply_crds(toolchain.ROOT / "crds")
-    without_crds.kubectl("delete", "--wait", "--timeout=60s", "crd", "invocationrecords.ops.restate.dev")
+def test_start_with_one_crd_missing_names_it(with_crds: ControlPlane, tmp_path: Path) -> None:
+    with_crds.kubectl("delete", "--wait", "--timeout=60s", "crd", "invocationrecords.ops.restate.dev")
     log = tmp_path / "operator.log"
-    with started(without_crds, log) as child:
+    with started(with_crds, log) as child:
         assert heard(child, log, "waiting for the CRDs")["missing"] == ["invocationrecords.ops.restate.dev"]
-
-
-def test_stop_while_waiting_for_the_crds_ends_at_once(without_crds: ControlPlane, tmp_path: Path) -> None:
-    log = tmp_path / "operator.log"
-    with started(without_crds, log) as child:
-        heard(child, log, "waiting for the CRDs")
-        child.signal(signal.SIGTERM)
-        assert ended(child) == 0
-    assert lines(log)[-1]["event"] == "stopped"
 
 
 def test_running_operator_whose_crds_are_removed_ends_and_says_so(without_crds: ControlPlane, tmp_path: Path) -> None:
