@@ -8,7 +8,7 @@ Stop: the runs finish their batch and hand over while the watches still run, the
 import asyncio
 import signal
 import time
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -63,9 +63,6 @@ from invocation_operator.reconcile.workbench import Workbench
 from invocation_operator.settings import Settings
 
 log = structlog.get_logger(__name__)
-
-WATCHES_END_SECONDS = 8.0
-"""kopf gives what it has begun five seconds to end, before it cancels it."""
 
 
 @dataclass(slots=True)
@@ -363,28 +360,7 @@ async def _watch(settings: Settings, house: House, shutdown: Shutdown, insights:
         stop_flag=stop,
     )
     shutdown.listen()
-    await until_ended(asyncio.create_task(kopf.run_tasks(tasks, ignored=ignored)), tasks, ignored)
-
-
-async def until_ended(
-    running: asyncio.Task[None], roots: Collection[asyncio.Task[None]], ignored: Collection[asyncio.Task[Any]]
-) -> None:
-    """Wait for the end of ``running``, which is to come when one of ``roots`` has ended, and see to it that it comes.
-
-    kopf cancels what is left once. A watch that was about to try again takes that for a pause, goes on, finds its
-    session closed and waits for another one, which nobody makes any more: the process would never end.
-    """
-    try:
-        await asyncio.wait({running, *roots}, return_when=asyncio.FIRST_COMPLETED)
-        patience = WATCHES_END_SECONDS
-        while not (await asyncio.wait({running}, timeout=patience))[0]:
-            patience = 1.0
-            for task in asyncio.all_tasks().difference(ignored, {running}):
-                task.cancel()
-    except asyncio.CancelledError:
-        await _end(running)
-        raise
-    running.result()
+    await watch.until_ended(asyncio.create_task(kopf.run_tasks(tasks, ignored=ignored)), tasks, ignored)
 
 
 async def _started(insights: Insights) -> None:

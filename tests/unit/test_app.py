@@ -156,7 +156,7 @@ def test_app_lists_objects_in_chunks_and_posts_no_events_of_kopf(clusterwide: bo
 def test_watches_end_although_one_of_them_outlives_its_cancellation() -> None:
     """It takes it for a pause, and whoever ends the watches cancels each of them once."""
 
-    async def watch() -> None:
+    async def stubborn() -> None:
         with suppress(asyncio.CancelledError):
             await asyncio.sleep(3600.0)
         await asyncio.sleep(3600.0)
@@ -166,7 +166,7 @@ def test_watches_end_although_one_of_them_outlives_its_cancellation() -> None:
 
     async def play() -> None:
         ignored = asyncio.all_tasks()
-        root, left = asyncio.create_task(fail()), asyncio.create_task(watch())
+        root, left = asyncio.create_task(fail()), asyncio.create_task(stubborn())
 
         async def run() -> None:
             await asyncio.wait({root})
@@ -175,7 +175,7 @@ def test_watches_end_although_one_of_them_outlives_its_cancellation() -> None:
             root.result()
 
         with pytest.raises(ClusterError, match="gone"):
-            await app.until_ended(asyncio.create_task(run()), {root}, ignored)
+            await watch.until_ended(asyncio.create_task(run()), {root}, ignored)
         assert left.cancelled()
         assert asyncio.get_running_loop().time() < 60.0
 
