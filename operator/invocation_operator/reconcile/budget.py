@@ -9,8 +9,10 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from invocation_operator.reconcile.claims import Claims
+from invocation_operator.reconcile.pace import Pace, Span
 from invocation_operator.reconcile.repeats import Repeats
 
 HELPING = 100
@@ -21,6 +23,19 @@ TURN_SECONDS = 1.0
 """How long operations may wait for their turn at most: what was seen before it grows old, and a stop must not wait
 behind more.
 """
+SAVED_SECONDS = 0.1
+"""So much that was not used may be used at once: the loop's timers are coarser than a thousandth."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The turn of some operations, in the queue of the engine and in that of their run."""
+
+    count: int
+    delay: float
+    """In how many seconds it comes; 0 or less: now."""
+    shared: Span
+    own: Span | None
 
 
 class Budget:
@@ -35,7 +50,8 @@ class Budget:
         self._held = 0
         self._lanes = 0
         self._waiting: deque[tuple[Lane, int, asyncio.Future[int]]] = deque()
-        self._next_token = 0.0
+        self._turns = Pace()
+        self._starts = Pace()
 
     def lane(self) -> "Lane":
         """Return a new lane; close it when the run ends."""
@@ -93,16 +109,6 @@ class Budget:
         """Return how many operations of each run may wait for their turn."""
         return max(1, int(TURN_SECONDS * self.rate) // max(1, self._lanes))
 
-    def _ahead(self) -> float:
-        return self._next_token - self._clock()
-
-    def _reserve(self, count: int) -> float:
-        now = self._clock()
-        span = count / self.rate
-        # A tenth of a second may be used at once: the loop's timers are coarser than a thousandth.
-        self._next_token = max(self._next_token, now - 0.1) + span
-        return self._next_token - span - now
-
 
 class Lane:
     """One run's part of the budget, with the run's own lower limits."""
@@ -113,7 +119,8 @@ class Lane:
         self.max_in_flight: int | None = None
         self.rate: int | None = None
         self._waiting = 0
-        self._next_token = 0.0
+        self._turns = Pace()
+        self._starts = Pace()
 
     async def acquire(self, wanted: int) -> int:
         """Wait for 1 to ``wanted`` permits and return how many were granted.
@@ -159,36 +166,45 @@ class Lane:
 
     def turns(self) -> int:
         """Return how many operations may take a turn now, so that none of them has to wait longer than that."""
-        ahead = max(0.0, self._budget._ahead(), self._ahead())
+        now = self._budget._clock()
+        ahead = max(0.0, self._budget._turns.ahead(now), 0.0 if self.rate is None else self._turns.ahead(now))
         return max(0, min(self.queue() - self._waiting, round((TURN_SECONDS - ahead) * self.per_second())))
 
-    def _ahead(self) -> float:
-        return 0.0 if self.rate is None else self._next_token - self._budget._clock()
-
-    def reserve(self, count: int) -> float:
-        """Take the turn of ``count`` operations and return in how many seconds it comes; 0 or less: now.
-
-        When it has come, ``came`` is told, or ``give_back`` when they do not want it any more.
+    def reserve(self, count: int) -> Turn:
+        """Take the turn of ``count`` operations. When it has come, ``came`` is told, or ``give_back`` when they do not
+        want it any more.
         """
         self._waiting += count
-        own = 0.0
-        if self.rate is not None:
-            now = self._budget._clock()
-            span = count / self.rate
-            self._next_token = max(self._next_token, now - min(0.1, 1.0 / self.rate)) + span
-            own = self._next_token - span - now
-        return max(own, self._budget._reserve(count))
+        now = self._budget._clock()
+        own = None if self.rate is None else self._turns.take(count, self.rate, now)
+        shared = self._budget._turns.take(count, self._budget.rate, now, saved=SAVED_SECONDS)
+        return Turn(count, max(shared.begins, own.begins if own else 0.0) - now, shared, own)
 
     def came(self, count: int) -> None:
         """The turn of ``count`` operations is there."""
         self._waiting -= count
 
-    def give_back(self, count: int) -> None:
-        """Give back a turn that was not used."""
-        self._waiting -= count
+    def start(self, count: int) -> float:
+        """Start ``count`` operations whose turn came, and return 0; or in how many seconds they may start.
+
+        Turns keep the rate for what is sent when its turn comes. What was held up after that, by an engine that is slow
+        to answer, would be sent all at once.
+        """
+        now = self._budget._clock()
+        wait = max(self._budget._starts.ahead(now), 0.0 if self.rate is None else self._starts.ahead(now))
+        if wait > 0:
+            return wait
+        self._budget._starts.take(count, self._budget.rate, now, saved=SAVED_SECONDS)
         if self.rate is not None:
-            self._next_token -= count / self.rate
-        self._budget._next_token -= count / self._budget.rate
+            self._starts.take(count, self.rate, now)
+        return 0.0
+
+    def give_back(self, turn: Turn) -> None:
+        """Give back a turn that was not used."""
+        self._waiting -= turn.count
+        self._budget._turns.give_back(turn.shared, self._budget._clock())
+        if turn.own is not None:
+            self._turns.give_back(turn.own, self._budget._clock())
 
     @contextmanager
     def idle(self) -> Iterator[None]:

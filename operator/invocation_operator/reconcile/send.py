@@ -13,7 +13,7 @@ from operator import attrgetter
 from invocation_operator.engine import batch, errors
 from invocation_operator.engine.client import EngineClient, Op
 from invocation_operator.plan.operation.base import Ask, Operation, Refused, Settled
-from invocation_operator.reconcile.budget import Lane
+from invocation_operator.reconcile.budget import Lane, Turn
 from invocation_operator.reconcile.control import Control, Stop
 from invocation_operator.reconcile.flight import CURRENT_SECONDS, Batches, Call, Flight
 from invocation_operator.reconcile.outage import Outage
@@ -62,16 +62,20 @@ class Sender:
         All take their turns before anything is waited for: whoever decides next knows how long the queue is.
         """
         turns = [(group, self.lane.reserve(len(group))) for group in self._grouped(calls)]
-        await asyncio.gather(*(self._send(group, delay, seen_at) for group, delay in turns))
+        await asyncio.gather(*(self._send(group, turn, seen_at) for group, turn in turns))
 
-    async def _send(self, calls: Sequence[Call], delay: float, seen_at: float) -> None:
+    async def _send(self, calls: Sequence[Call], turn: Turn, seen_at: float) -> None:
         """Send calls of one kind, in one request if they are several."""
-        if not await self._turn(calls, delay):
+        if not await self._turn(calls, turn):
             return
         for call in calls:
             self.turn_came(call.flight)
         async with self.batches.gate if len(calls) > 1 else self.connections:
             allowed = self._wanted(calls, seen_at)
+            # Here and not before: what has waited behind a slow engine must not be sent all at once.
+            while allowed and (wait := self.lane.start(len(allowed))) > 0:
+                await asyncio.sleep(min(wait, LISTEN_SECONDS))
+                allowed = self._wanted(calls, seen_at)
             allowed = allowed[: self.outage.admit(len(allowed), self.clock.now())]
             now = self.clock.now()
             for call in allowed:
@@ -88,11 +92,12 @@ class Sender:
         """
         return self.allowed(calls) if self.clock.now() - seen_at < CURRENT_SECONDS else ()
 
-    async def _turn(self, calls: Sequence[Call], delay: float) -> bool:
+    async def _turn(self, calls: Sequence[Call], turn: Turn) -> bool:
         """Wait until as many operations may start; False, with the turn given back, when a stop came first."""
+        delay = turn.delay
         while delay > 0:
             if not self.allowed(calls):
-                self.lane.give_back(len(calls))
+                self.lane.give_back(turn)
                 return False
             pause = min(delay, LISTEN_SECONDS)
             await asyncio.sleep(pause)

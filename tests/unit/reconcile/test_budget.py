@@ -190,7 +190,7 @@ def turns(lane: Lane, clock: Clock, count: int) -> list[float]:
     """When ``count`` operations may start, by a clock that moves only by the waits that were asked for."""
     starts = []
     for _ in range(count):
-        clock.now += max(0.0, lane.reserve(1))
+        clock.now += max(0.0, lane.reserve(1).delay)
         starts.append(clock.now)
     return starts
 
@@ -223,11 +223,11 @@ def test_rate_turns_that_are_given_back_are_there_for_others(own: int | None) ->
     lane = Budget(1000, 10, clock).lane()
     lane.rate = own
     lane.reserve(1)
-    lane.reserve(50)
-    assert lane.reserve(1) > 4
-    lane.give_back(1)
-    lane.give_back(50)
-    assert lane.reserve(1) <= 0.1
+    taken = [lane.reserve(50), lane.reserve(1)]
+    assert taken[-1].delay > 2
+    for turn in taken:
+        lane.give_back(turn)
+    assert lane.reserve(1).delay <= 0.1
 
 
 @pytest.mark.parametrize(("engine", "own", "expected"), [(100, None, 100), (100, 7, 7), (5, 7, 5)])
@@ -252,7 +252,7 @@ def test_turns_are_taken_by_no_more_than_can_have_theirs_in_time(rate: int, own:
         for lane in taken:
             lane.rate = own
             for _ in range(lane.turns()):
-                waits.append(lane.reserve(1))
+                waits.append(lane.reserve(1).delay)
                 # Only what is reserved counts here: that its turn came is told in time.
                 lane.came(1)
                 served += 1
@@ -265,9 +265,10 @@ def test_turns_of_runs_that_share_an_engine_are_shared_too() -> None:
     shared = Budget(1000, 100, Clock(100.0))
     lanes = [shared.lane() for _ in range(4)]
     assert [lane.queue() for lane in lanes] == [25] * 4
-    lanes[0].reserve(20)
+    lanes[0].reserve(5)
+    unused = lanes[0].reserve(15)
     assert [lane.turns() for lane in lanes] == [5, 25, 25, 25]
-    lanes[0].give_back(15)
+    lanes[0].give_back(unused)
     lanes[0].came(5)
     assert lanes[0].turns() == 25
 

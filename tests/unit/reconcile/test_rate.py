@@ -1,0 +1,93 @@
+"""The rate holds over any second also when turns are given back, and when the engine is slow to answer."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from e2e.simulation import loop as virtual_time
+from invocation_operator.engine.client import Op
+from invocation_operator.engine.models import Answer
+from invocation_operator.plan.operation.base import Ask, Item, Seen, Verb
+from invocation_operator.reconcile.budget import Budget
+from invocation_operator.reconcile.flight import Batches, Call, Flight
+from tests.unit.reconcile.test_budget import Clock
+from tests.unit.reconcile.test_execute import scene
+
+
+def test_rate_is_not_exceeded_when_turns_before_those_of_others_are_given_back() -> None:
+    clock = Clock(100.0)
+    shared = Budget(1000, 100, clock)
+    suspended, other, third = (shared.lane() for _ in range(3))
+    first = [suspended.reserve(1) for _ in range(50)]
+    starts = [clock.now + other.reserve(1).delay for _ in range(50)]
+    for turn in first:
+        suspended.give_back(turn)
+    starts += [clock.now + third.reserve(1).delay for _ in range(100)]
+    starts.sort()
+    worst = max(sum(1 for x in starts if s <= x < s + 1.0) for s in starts)
+    assert worst <= 111
+
+
+def test_rate_is_not_exceeded_when_turns_are_given_back_after_it_was_lowered() -> None:
+    clock = Clock(100.0)
+    shared = Budget(1000, 1000, clock)
+    one, two = shared.lane(), shared.lane()
+    shared.set_limits(1000, 10)
+    starts = [clock.now + one.reserve(1).delay for _ in range(10)]
+    shared.set_limits(1000, 1000)
+    unused = two.reserve(100)
+    shared.set_limits(1000, 10)
+    two.give_back(unused)
+    starts += [clock.now + one.reserve(1).delay for _ in range(10)]
+    starts.sort()
+    worst = max(sum(1 for x in starts if s <= x < s + 1.0) for s in starts)
+    assert worst <= 12
+
+
+@dataclass
+class Slow:
+    """Answers nothing before 1.5 s, and everything at once after that."""
+
+    sent: list[float] = field(default_factory=list)
+
+    async def post_internal(self, *_: str, body: dict[str, Any]) -> dict[str, Any]:
+        now = asyncio.get_running_loop().time()
+        ids = body["invocation_ids"]
+        self.sent += [now] * len(ids)
+        await asyncio.sleep(max(0.005, 1.5 - now))
+        return {"succeeded": ids, "failed": []}
+
+    async def operate(self, op: Op, id_: str, **_: Any) -> Answer:
+        now = asyncio.get_running_loop().time()
+        self.sent.append(now)
+        await asyncio.sleep(max(0.005, 1.5 - now))
+        return Answer(202)
+
+
+@pytest.mark.parametrize("batched", [True, False])
+def test_rate_is_not_exceeded_after_the_engine_was_slow(batched: bool) -> None:
+    async def play() -> None:
+        loop = asyncio.get_running_loop()
+        made = scene(1000, now=loop.time)
+        sender = made.executor.sender
+        front = Slow()
+        budget = Budget(1000, 200, loop.time)
+        sender.lane = budget.lane()
+        sender.client, sender.batches = front, Batches(usable=batched)  # type: ignore[assignment]
+        flights = [Flight(Item(n, planned)) for n, planned in enumerate(made.executor.run.targets)]
+        tasks = []
+        while flights and loop.time() < 4.0:
+            many = sender.lane.turns()
+            calls = [Call(f, Ask(Verb.CANCEL), Seen(None)) for f in flights[:many]]
+            del flights[:many]
+            if calls:
+                tasks.append(asyncio.create_task(sender.send(calls, loop.time())))
+            await asyncio.sleep(0.05)
+        await asyncio.gather(*tasks)
+        worst = max(sum(1 for x in front.sent if s <= x < s + 1.0) for s in front.sent)
+        assert len(front.sent) > 300
+        assert worst <= 220 + (20 if batched else 1), "a tenth of a second's worth, and what is sent in one request"
+
+    virtual_time.run(play())
