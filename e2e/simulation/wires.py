@@ -67,19 +67,7 @@ ENGINE_FAULTS = (
 )
 ELECTED_FAULTS = (*ENGINE_FAULTS, SLEEP)
 """Also what only an election can stand: a process that sleeps right before its call leaves."""
-KUBE_FAULTS = (
-    CRASH_BEFORE,
-    CRASH_AFTER,
-    LOST_ANSWER,
-    LOST_REQUEST,
-    LATE,
-    STALLED,
-    SLOW_REQUEST,
-    SLOW_ANSWER,
-    FAULT,
-    FAULT_AFTER,
-    SECOND,
-)
+KUBE_FAULTS = tuple(kind for kind in ENGINE_FAULTS if kind not in (REFUSED, THROTTLED, GARBAGE))
 
 WAITS = (LOST_ANSWER, LOST_REQUEST, STALLED, SLOW_REQUEST, SLOW_ANSWER)
 """After which a sender waits, perhaps until its request's time is over."""

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from invocation_operator.reconcile.claims import Claims
-from invocation_operator.reconcile.pace import Pace, Span
+from invocation_operator.reconcile.pace import SAVED_SECONDS, Pace, Span
 from invocation_operator.reconcile.repeats import Repeats
 
 HELPING = 100
@@ -23,8 +23,6 @@ TURN_SECONDS = 1.0
 """How long operations may wait for their turn at most: what was seen before it grows old, and a stop must not wait
 behind more.
 """
-SAVED_SECONDS = 0.1
-"""So much that was not used may be used at once: the loop's timers are coarser than a thousandth."""
 
 
 @dataclass(frozen=True, slots=True)

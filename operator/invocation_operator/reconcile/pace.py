@@ -6,7 +6,8 @@ to be shortened all the same, two would have the same turn, and a second more th
 
 from typing import NamedTuple
 
-TENTH_SECONDS = 0.1
+SAVED_SECONDS = 0.1
+"""So much that was not used may be used at once: the loop's timers are coarser than a thousandth."""
 
 
 class Span(NamedTuple):
@@ -31,7 +32,7 @@ class Pace:
         """Take the next turn for ``count`` operations. ``saved`` is how many unused seconds may still be used:
         by default a tenth, but no more than one operation's.
         """
-        begins = max(self._end, now - (min(TENTH_SECONDS, 1.0 / rate) if saved is None else saved))
+        begins = max(self._end, now - (min(SAVED_SECONDS, 1.0 / rate) if saved is None else saved))
         self._end = begins + count / rate
         return Span(begins, self._end)
 
