@@ -1,8 +1,8 @@
 """The engine's budget, shared by everything that uses the engine: operations in flight and operations per second.
 
 Each run has a *lane*. Grants go round the waiting lanes in small helpings and no lane may hold everything, so that a
-small urgent action is not starved by a huge one. Limits hold exactly: a permit is taken before an invocation is asked
-and given back when it has an outcome.
+small urgent action is not starved by a huge one; turns go to who was refused one first. Limits hold exactly: a permit
+is taken before an invocation is asked and given back when it has an outcome.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from invocation_operator.reconcile.claims import Claims
+from invocation_operator.reconcile.line import Line
 from invocation_operator.reconcile.pace import SAVED_SECONDS, Pace, Span
 from invocation_operator.reconcile.repeats import Repeats
 
@@ -36,6 +37,15 @@ class Turn:
     own: Span | None
 
 
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """How many operations may take a turn now."""
+
+    count: int
+    again: float
+    """In how many seconds it is worth while to ask for the others, if there are any."""
+
+
 class Budget:
     """Permits and tokens of one engine. The limits may be changed while they are in use."""
 
@@ -50,6 +60,7 @@ class Budget:
         self._waiting: deque[tuple[Lane, int, asyncio.Future[int]]] = deque()
         self._turns = Pace()
         self._starts = Pace()
+        self._line = Line()
 
     def lane(self) -> "Lane":
         """Return a new lane; close it when the run ends."""
@@ -162,11 +173,31 @@ class Lane:
         own = max(1, int(TURN_SECONDS * self.per_second()))
         return min(own, self._budget._queue())
 
-    def turns(self) -> int:
-        """Return how many operations may take a turn now, so that none of them has to wait longer than that."""
-        now = self._budget._clock()
-        ahead = max(0.0, self._budget._turns.ahead(now), 0.0 if self.rate is None else self._turns.ahead(now))
-        return max(0, min(self.queue() - self._waiting, round((TURN_SECONDS - ahead) * self.per_second())))
+    def turns(self, wanted: int) -> Turns:
+        """Return how many of ``wanted`` operations may take a turn now, so that none of them has to wait for it longer
+        than ``TURN_SECONDS``. Who gets less because of others stands in line for the next.
+        """
+        now, line, turns = self._budget._clock(), self._budget._line, self._budget._turns
+        queue, rate = self.queue(), self._budget.rate
+        # It is worth while to ask again once there is room for half of what may wait.
+        worth = max(1, min(wanted, queue // 2))
+        own, again = min(wanted, queue - self._waiting), TURN_SECONDS / 2
+        if self.rate is not None:
+            own = min(own, self._turns.room(TURN_SECONDS, self.rate, now))
+            again = self._turns.room_in(worth, TURN_SECONDS, self.rate, now)
+        if own <= 0:
+            return Turns(0, again)
+        count = max(0, min(own, turns.room(TURN_SECONDS, rate, now) - line.ahead(self, now)))
+        if count > 0:
+            line.leave(self)
+        if count < own:
+            again = turns.room_in((line.ahead(self, now) + 1) * worth, TURN_SECONDS, rate, now)
+            line.stand(self, now + again)
+        return Turns(count, again)
+
+    def step_aside(self) -> None:
+        """Want no turn any more."""
+        self._budget._line.leave(self)
 
     def reserve(self, count: int) -> Turn:
         """Take the turn of ``count`` operations. When it has come, ``came`` is told, or ``give_back`` when they do not
@@ -208,6 +239,7 @@ class Lane:
     def idle(self) -> Iterator[None]:
         """For a while this run needs nothing: the others need not leave a share to it."""
         self._budget._lanes -= 1
+        self._budget._line.leave(self)
         self._budget._grant()
         try:
             yield
@@ -219,4 +251,5 @@ class Lane:
         held, self.held = self.held, 0
         self._budget._held -= held
         self._budget._lanes -= 1
+        self._budget._line.leave(self)
         self._budget._grant()

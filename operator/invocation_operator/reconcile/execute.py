@@ -310,6 +310,7 @@ class Executor:
 
     def _drop_unasked(self) -> None:
         """Nothing was sent for these. They give their permits back, and begin anew if the run goes on."""
+        self.lane.step_aside()
         for flight in [flight for flight in self._flights if flight.fresh and not flight.busy]:
             self.run.ledger.release(flight.item.index)
             self._land(flight)
@@ -360,9 +361,7 @@ class Executor:
                 asks.append(Call(flight, decision, view))
             else:
                 self._later(flight, self.clock.now())
-        asks, too_many = self._admitted(asks)
-        for call in too_many:
-            self._later(call.flight, self.clock.now())
+        asks = self._admitted(asks)
         await self.sender.send(asks, seen_at)
         more = self._more_to_ask or self.dispatcher.asking
         # Failures that could stop the run are to be seen at once.
@@ -374,18 +373,24 @@ class Executor:
                 self._later(call.flight, now, patient=patient and not call.flight.fresh)
         self.dispatcher.put([flight for flight in flights if not flight.landed])
 
-    def _admitted(self, calls: list[Call]) -> tuple[list[Call], list[Call]]:
-        """Return those of ``calls`` that take a turn now, and the rest, which would wait so long for theirs that what
-        was seen would be out of date.
+    def _admitted(self, calls: list[Call]) -> list[Call]:
+        """Return those of ``calls`` that take a turn now. The rest would wait so long for theirs that what was seen
+        would be out of date: it is looked at again when there are turns.
         """
         trial = self.outage.room(self.clock.now())
-        most = self.lane.turns() if trial is None else min(trial, self.lane.turns())
-        for call in calls[:most]:
+        turns = self.lane.turns(len(calls) if trial is None else min(trial, len(calls)))
+        for call in calls[: turns.count]:
             self._flights.queue(call.flight)
             if never_sent(call.flight.item, call.ask, call.seen):
                 call.anew = True
                 self.run.asked.forget(call.flight.item.index)
-        return calls[:most], calls[most:]
+        now, queue = self.clock.now(), self.lane.queue()
+        for place, call in enumerate(calls[turns.count :]):
+            if trial is None:
+                call.flight.due = now + min(turns.again + place / queue, max(turns.again, LOOK_LIMIT_SECONDS))
+            else:
+                self._later(call.flight, now)
+        return calls[: turns.count]
 
     def _denied(self, flight: Flight, ask: Ask, seen: Seen) -> bool:
         """End what an earlier life meant to ask, seems not to have asked, and must not be asked any more."""

@@ -28,6 +28,14 @@ class Pace:
         """Return in how many seconds the next turn comes; below 0 if it could have been."""
         return self._end - now
 
+    def room(self, within: float, rate: int, now: float) -> int:
+        """Return how many operations may take turns that come ``within`` so many seconds, rounded."""
+        return max(0, round((within - max(0.0, self.ahead(now))) * rate))
+
+    def room_in(self, count: int, within: float, rate: int, now: float) -> float:
+        """Return in how many seconds there is ``room`` for ``count``, if nobody takes a turn before."""
+        return max(0.0, max(0.0, self.ahead(now)) + (count - 0.4) / rate - within)
+
     def take(self, count: int, rate: int, now: float, *, saved: float | None = None) -> Span:
         """Take the next turn for ``count`` operations. ``saved`` is how many unused seconds may still be used:
         by default a tenth, but no more than one operation's.

@@ -71,11 +71,8 @@ class Sender:
         for call in calls:
             self.turn_came(call.flight)
         async with self.batches.gate if len(calls) > 1 else self.connections:
-            allowed = self._wanted(calls, seen_at)
             # Here and not before: what has waited behind a slow engine must not be sent all at once.
-            while allowed and (wait := self.lane.start(len(allowed))) > 0:
-                await asyncio.sleep(min(wait, LISTEN_SECONDS))
-                allowed = self._wanted(calls, seen_at)
+            allowed = await self._started(calls, seen_at)
             allowed = allowed[: self.outage.admit(len(allowed), self.clock.now())]
             now = self.clock.now()
             for call in allowed:
@@ -84,6 +81,14 @@ class Sender:
                 await self._send_batch(allowed, seen_at)
             elif allowed:
                 await self._send_single(allowed[0])
+
+    async def _started(self, calls: Sequence[Call], seen_at: float) -> Sequence[Call]:
+        """Wait until those that are still wanted may start, and return them."""
+        allowed = self._wanted(calls, seen_at)
+        while allowed and (wait := self.lane.start(len(allowed))) > 0:
+            await asyncio.sleep(min(wait, LISTEN_SECONDS))
+            allowed = self._wanted(calls, seen_at)
+        return allowed
 
     def _wanted(self, calls: Sequence[Call], seen_at: float) -> Sequence[Call]:
         """Return those that may be sent now: none, if what they were decided on has grown old.
@@ -166,7 +171,7 @@ class Sender:
         """
         for call in calls:
             call.unmark()
-            if self._wanted([call], seen_at) and self.outage.admit(1, self.clock.now()):
+            if await self._started([call], seen_at) and self.outage.admit(1, self.clock.now()):
                 call.mark(self.clock.now())
                 await self._send_single(call)
 

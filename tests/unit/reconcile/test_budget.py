@@ -251,7 +251,7 @@ def test_turns_are_taken_by_no_more_than_can_have_theirs_in_time(rate: int, own:
     for _ in range(400):
         for lane in taken:
             lane.rate = own
-            for _ in range(lane.turns()):
+            for _ in range(lane.turns(rate).count):
                 waits.append(lane.reserve(1).delay)
                 # Only what is reserved counts here: that its turn came is told in time.
                 lane.came(1)
@@ -267,10 +267,10 @@ def test_turns_of_runs_that_share_an_engine_are_shared_too() -> None:
     assert [lane.queue() for lane in lanes] == [25] * 4
     lanes[0].reserve(5)
     unused = lanes[0].reserve(15)
-    assert [lane.turns() for lane in lanes] == [5, 25, 25, 25]
+    assert [lane.turns(100).count for lane in lanes] == [5, 25, 25, 25]
     lanes[0].give_back(unused)
     lanes[0].came(5)
-    assert lanes[0].turns() == 25
+    assert lanes[0].turns(100).count == 25
 
 
 def test_run_beside_more_others_than_there_are_turns_may_still_take_one() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from e2e.simulation import loop as virtual_time
+from invocation_operator.engine import errors
 from invocation_operator.engine.client import Op
 from invocation_operator.engine.models import Answer
 from invocation_operator.plan.operation.base import Ask, Item, Seen, Verb
@@ -48,38 +49,44 @@ def test_rate_is_not_exceeded_when_turns_are_given_back_after_it_was_lowered() -
 
 @dataclass
 class Slow:
-    """Answers nothing before 1.5 s, and everything at once after that."""
+    """Answers nothing for a while, and everything at once after that."""
 
+    until: float = 1.5
+    refuses: bool = False
+    """Whether it takes no batches."""
     sent: list[float] = field(default_factory=list)
 
     async def post_internal(self, *_: str, body: dict[str, Any]) -> dict[str, Any]:
         now = asyncio.get_running_loop().time()
         ids = body["invocation_ids"]
+        if self.refuses:
+            await asyncio.sleep(max(0.005, self.until - now))
+            raise errors.Rejected("too large", status=413)
         self.sent += [now] * len(ids)
-        await asyncio.sleep(max(0.005, 1.5 - now))
+        await asyncio.sleep(max(0.005, self.until - now))
         return {"succeeded": ids, "failed": []}
 
     async def operate(self, op: Op, id_: str, **_: Any) -> Answer:
         now = asyncio.get_running_loop().time()
         self.sent.append(now)
-        await asyncio.sleep(max(0.005, 1.5 - now))
+        await asyncio.sleep(max(0.005, self.until - now))
         return Answer(202)
 
 
-@pytest.mark.parametrize("batched", [True, False])
-def test_rate_is_not_exceeded_after_the_engine_was_slow(batched: bool) -> None:
+@pytest.mark.parametrize(("batched", "refuses"), [(True, False), (False, False), (True, True)])
+def test_rate_is_not_exceeded_after_the_engine_was_slow(batched: bool, refuses: bool) -> None:
     async def play() -> None:
         loop = asyncio.get_running_loop()
         made = scene(1000, now=loop.time)
         sender = made.executor.sender
-        front = Slow()
+        front = Slow(0.6 if refuses else 1.5, refuses)
         budget = Budget(1000, 200, loop.time)
         sender.lane = budget.lane()
         sender.client, sender.batches = front, Batches(usable=batched)  # type: ignore[assignment]
         flights = [Flight(Item(n, planned)) for n, planned in enumerate(made.executor.run.targets)]
         tasks = []
         while flights and loop.time() < 4.0:
-            many = sender.lane.turns()
+            many = sender.lane.turns(len(flights)).count
             calls = [Call(f, Ask(Verb.CANCEL), Seen(None)) for f in flights[:many]]
             del flights[:many]
             if calls:
@@ -87,7 +94,7 @@ def test_rate_is_not_exceeded_after_the_engine_was_slow(batched: bool) -> None:
             await asyncio.sleep(0.05)
         await asyncio.gather(*tasks)
         worst = max(sum(1 for x in front.sent if s <= x < s + 1.0) for s in front.sent)
-        assert len(front.sent) > 300
+        assert len(front.sent) > (100 if refuses else 300)
         assert worst <= 220 + (20 if batched else 1), "a tenth of a second's worth, and what is sent in one request"
 
     virtual_time.run(play())
