@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -149,6 +150,34 @@ def test_bulk_keeps_its_rate_and_leaves_a_small_action_its_share(
     (first, _), *_, (last, _) = batches(lane)
     assert operations(lane) == 1200 + len(small)
     assert operations(lane) <= RATE * (last - first + 1.0), f"{operations(lane)} operations in {last - first:.2f} s"
+
+
+def test_runs_that_share_a_rate_lower_than_their_number_take_turns(lane: Lane, world: World) -> None:
+    """All are there when the kill switch is released; by chance, one would have had most of the first turns."""
+    runs, each, rate = 8, 3, 4
+    sets = [[world.engine.send("LabSvc", "echo", "x", delay="5h") for _ in range(each)] for _ in range(runs)]
+    owner = {id_: number for number, ids in enumerate(sets) for id_ in ids}
+    path = lane.path("restateengines", "production")
+    lane.control_plane.request("PATCH", path, {"spec": {"suspend": True}}).expect(200)
+    lane.script.arm(0, None)
+    for number, ids in enumerate(sets):
+        lane.create(lane.manifest(f"turns-{number}", "Cancel", {"ids": ids}))
+    for number in range(runs):
+        lane.reached(f"turns-{number}", "Suspended")
+    limits = {"operationsPerSecond": rate}
+    lane.control_plane.request("PATCH", path, {"spec": {"suspend": False, "limits": limits}}).expect(200)
+    for number in range(runs):
+        assert lane.ended(f"turns-{number}")["status"]["progress"]["effective"] == each
+    lane.control_plane.request("PATCH", path, {"spec": {"limits": None}}).expect(200)
+
+    asked_for = [w.what.split()[-1] for w in list(lane.script.writes) if w.what.startswith("PATCH cancel ")]
+    turns = [owner[id_] for id_ in asked_for]
+    assert sorted(turns) == sorted(each * [*range(runs)])
+    for run in range(runs):
+        at = [place for place, whose in enumerate(turns) if whose == run]
+        # They begin one after the other, and the first ones may have had some turns by then.
+        assert at[0] < runs + 5, turns
+        assert max(later - earlier for earlier, later in pairwise(at)) <= runs, turns
 
 
 def test_bulk_in_batches_never_has_more_in_flight_than_its_limit(lane: Lane, world: World) -> None:
