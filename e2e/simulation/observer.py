@@ -402,7 +402,11 @@ class Observer:
             return
         status: dict[str, Any] = (obj or {}).get("status", {})
         run = self._runs.get(status.get("record") or "")
-        if obj is None or run is None:
+        if obj is None:
+            return
+        if run is None:
+            if any(run.record.spec.source.uid == obj["metadata"]["uid"] for run in self._runs.values()):
+                self.problem("status", "the object does not name the record of its run")
             return
         if status.get("phase") == "AlreadyExecuted":
             if run.record.spec.source.uid == obj["metadata"]["uid"] and not self.closed:
@@ -411,6 +415,7 @@ class Observer:
         if run.record.spec.source.uid != obj["metadata"]["uid"]:
             self.problem("status", f"{status.get('phase')} is told of a run that another object of this name has begun")
         told = run.record.obj.get("status", {})
+        self._problems("status", NAME, (f"it tells no {name}" for name in ("plan", "startTime") if name not in status))
         for name in ("phase", "progress", "results"):
             if status.get(name) != told.get(name):
                 self.problem("status", f"{name} is {status.get(name)}, the record says {told.get(name)}")

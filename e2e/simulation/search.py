@@ -1,6 +1,6 @@
 """Histories by the thousand: every fault at every boundary, every pair of them, and seeds; what fails is made small."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from e2e.simulation.drawing import drawn
@@ -39,14 +39,18 @@ def play_seed(seed: int, *, most: int = 40) -> Outcome:
 
 
 def singles(
-    scenario: Scenario, *, kinds: Iterable[str] | None = None, begun: bool = False
+    scenario: Scenario,
+    *,
+    kinds: Iterable[str] | None = None,
+    begun: bool = False,
+    seconds: Sequence[float] = SECONDS_LATE,
 ) -> Iterator[dict[int, Fault]]:
     """Every fault at every boundary of the history without faults; with `begun` from the run's record on."""
     clean = play(0, scenario.but(epilogue=False), {})
     assert not clean.problems, clean.problems
     first = _record(clean) if begun else 0
     for number, side in _boundaries(clean, first):
-        for fault in _faults(side, kinds):
+        for fault in _faults(side, kinds, seconds):
             yield {number: fault}
 
 
@@ -80,13 +84,13 @@ def _boundaries(outcome: Outcome, first: int) -> Iterator[tuple[int, str]]:
             yield number, side
 
 
-def _faults(side: str, kinds: Iterable[str] | None) -> Iterator[Fault]:
+def _faults(side: str, kinds: Iterable[str] | None, late: Sequence[float] = SECONDS_LATE) -> Iterator[Fault]:
     known = KUBE_FAULTS if side == "kube" else ENGINE_FAULTS
     for kind in known:
         if kinds is not None and kind not in kinds:
             continue
         if kind in LASTING:
-            yield from (Fault(kind, seconds) for seconds in SECONDS_LATE)
+            yield from (Fault(kind, seconds) for seconds in late)
         else:
             yield Fault(kind)
 

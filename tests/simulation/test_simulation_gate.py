@@ -15,7 +15,7 @@ from e2e.simulation import farm, search
 from e2e.simulation.__main__ import ALSO
 from e2e.simulation.history import SLOW_FROM, Outcome
 from e2e.simulation.scenarios import POPULATIONS, Event, smallest, with_approval
-from e2e.simulation.wires import CRASH_AFTER, CRASH_BEFORE, LATE, LOST_ANSWER, REFUSED, Fault
+from e2e.simulation.wires import CRASH_AFTER, CRASH_BEFORE, LATE, LOST_ANSWER, REFUSED, SLOW_ANSWER, SLOW_REQUEST, Fault
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = 120
@@ -234,3 +234,11 @@ def test_failure_is_shrunk_to_the_faults_that_it_needs() -> None:
     outcome.problems = ["made up: it must hold"]
     shrunk = search.shrunk(0, scenario, outcome, disorder=False)
     assert shrunk is outcome, "what does not fail again is told as it was"
+
+
+def test_what_a_run_says_first_is_not_lost_when_the_api_server_is_slow_to_take_it() -> None:
+    """Progress that was told meanwhile was based on what had been answered: record, plan and start were gone."""
+    scenario = smallest("Pause", 2).but(slowness=100.0, epilogue=False)
+    for faults in search.singles(scenario, kinds=(SLOW_REQUEST, SLOW_ANSWER), begun=True, seconds=(2.0,)):
+        outcome = search.play(0, scenario, faults)
+        assert outcome.problems == [], told(outcome)

@@ -1,7 +1,8 @@
 """Where a run tells how far it is: the status of one object, written in turn.
 
-The base of each write is what the last one answered. A run knows only the ``Bulletin``: what is the whole status of an
-InvocationAction is one entry in that of another kind.
+What is said next is based on what was said last, not on what was answered: a write can be slow, and what it says must
+not be lost by the next. A run knows only the ``Bulletin``: what is the whole status of an InvocationAction is one entry
+in that of another kind.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ class Bulletin(Protocol):
     """What a run needs of the object that asked for it."""
 
     status: ActionStatus
-    """What is said of the run."""
+    """What was said of the run last; it may be on its way still."""
 
     @property
     def obj(self) -> Object:
@@ -96,7 +97,7 @@ class Board:
 
         Raises ``ObjectNotFound`` or ``WriteConflict`` when the object is gone or replaced.
         """
-        status = within(status)
+        self.status = status = within(status)
         async with self._turn:
             attempts = None if insist else 1
             retries = stamina.retry_context(on=ClusterUnavailable, attempts=attempts, timeout=None, wait_max=5.0)
@@ -111,7 +112,8 @@ class Board:
         """
         status = within(status)
         async with self._turn:
-            self._keep(await status_writer.write(self._client, ACTIONS, read, status, as_read=True), status)
+            self._keep(await status_writer.write(self._client, ACTIONS, read, status, as_read=True))
+        self.status = status
 
     async def _write(self, status: ActionStatus) -> None:
         try:
@@ -119,10 +121,9 @@ class Board:
         except (ObjectNotFound, WriteConflict):
             self._gone()
             raise
-        self._keep(obj, status)
+        self._keep(obj)
 
-    def _keep(self, obj: Object, status: ActionStatus) -> None:
-        self.status = status
+    def _keep(self, obj: Object) -> None:
         if self._cell.has(obj):
             self._cell.keep(obj)
         self._obj = obj

@@ -1,5 +1,6 @@
-"""What is written to an object fits into it."""
+"""What is written to an object: it fits into it, and is based on what was said before."""
 
+import asyncio
 import json
 from typing import Any, cast
 
@@ -29,3 +30,23 @@ async def test_status_that_is_too_large_is_written_with_fewer_results() -> None:
     assert len(json.dumps(written)) <= 60_000
     assert 5 < len(written["results"]) < 50
     assert len(board.status.results or ()) == len(written["results"])
+
+
+async def test_what_was_said_is_the_base_of_what_is_said_next_also_before_it_is_answered() -> None:
+    answers = asyncio.Event()
+
+    class Slow(Keeper):
+        async def patch_status(self, *args: Any) -> Object:
+            await answers.wait()
+            return await super().patch_status(*args)
+
+    keeper = Slow()
+    board = Board(cast("KubeClient", keeper), Cell(("shop", "a"), OBJ), OBJ, ActionStatus())
+    first = asyncio.create_task(board.write(ActionStatus(record="iact-1")))
+    await asyncio.sleep(0.01)
+    then = board.status.model_copy(update={"observed_generation": 3})
+    second = asyncio.create_task(board.write(then))
+    answers.set()
+    await asyncio.gather(first, second)
+    assert keeper.written[-1] == {"observedGeneration": 3, "record": "iact-1"}
+    assert board.status.record == "iact-1"
