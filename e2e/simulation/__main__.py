@@ -35,7 +35,7 @@ def main() -> int:
     what.add_argument(
         "--replay",
         metavar="SEED|ACTION:SIZE[+VARIANT...]",
-        help="one history, told in full; ACTION:SIZE+waves+approval+chunks+election+sweep+tick for such ones",
+        help="one history, told in full; ACTION:SIZE+waves+approval+chunks+election+sweep+tick+several for such ones",
     )
     parser.add_argument("--faults", default="", help="N=KIND[:SECONDS],... for a replay of ACTION:SIZE")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
@@ -75,6 +75,8 @@ ALSO = (
     "RestartAsNew:2+waves+approval+chunks",
     "Purge:2+sweep",
     "PurgeJournal:2+tick+chunks+election",
+    "Cancel:2+several",
+    "RestartAsNew:2+several",
 )
 """What is searched beside each action on one and two invocations."""
 PARTS = 8

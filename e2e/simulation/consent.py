@@ -7,14 +7,14 @@ and looks at each approval when it is taken up.
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from e2e.simulation.applied import seconds_of
 from e2e.simulation.engine import EPOCH
-from e2e.simulation.scenarios import seconds_of
 from invocation_operator.plan.targets import decode
 from invocation_operator.values.times import milliseconds
 
 if TYPE_CHECKING:
     from e2e.simulation.history import World
-    from e2e.simulation.observer import Run
+    from e2e.simulation.runs import Run
 
 LATE_SECONDS = 40.0
 """An approval is judged by the engine's time, and written some requests later."""
@@ -33,9 +33,8 @@ class Consent:
         self._standing: dict[str, str] = {}
         """The approval that an object's status says was taken up."""
 
-    @property
-    def _asked_for(self) -> bool:
-        return self._world.scenario.spec.get("mode") == "Approve"
+    def _asked_for(self, name: str) -> bool:
+        return self._world.scenario.applied[name].approved
 
     def kept(self, event: str, obj: dict[str, Any]) -> None:
         """A ConfigMap was written."""
@@ -44,7 +43,7 @@ class Consent:
 
     def told(self, obj: dict[str, Any]) -> Iterator[str]:
         """The object is as it is now."""
-        if not self._asked_for:
+        if not self._asked_for(obj["metadata"]["name"]):
             return
         uid, status = obj["metadata"]["uid"], obj.get("status") or {}
         plan, approval = status.get("plan") or {}, (status.get("approval") or {}).get("hash")
@@ -73,7 +72,7 @@ class Consent:
 
     def begun(self, run: "Run") -> Iterator[str]:
         """A record was created: the set is fixed."""
-        if not self._asked_for:
+        if not self._asked_for(run.of):
             return
         uid, approval = run.record.spec.source.uid, run.record.spec.approval
         if approval is None or self._standing.get(uid) != approval.hash:
@@ -81,13 +80,13 @@ class Consent:
 
     def complete(self, run: "Run") -> Iterator[str]:
         """All of the set can be read."""
-        if not self._asked_for or run.record.spec.approval is None:
+        if not self._asked_for(run.of) or run.record.spec.approval is None:
             return
         shown = self._shown.get((run.record.spec.source.uid, run.record.spec.approval.hash), frozenset())
         mine = {(one.id, milliseconds(one.created_at)) for one in run.planned}
         if strangers := mine - shown:
             yield f"{sorted(strangers)} are planned, and were not in what was approved"
-        drift = (self._world.scenario.spec.get("approval") or {}).get("drift", "Subset")
+        drift = (self._world.scenario.applied[run.of].spec.get("approval") or {}).get("drift", "Subset")
         if drift == "Exact" and mine != shown:
             yield f"{len(shown)} were approved as they were, and {len(mine)} are planned"
 

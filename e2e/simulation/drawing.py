@@ -5,10 +5,12 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from e2e.simulation import sweeping
+from e2e.simulation import crowds, sweeping
 from e2e.simulation.scenarios import POPULATIONS, SOMETHING_ELSE, Event, Scenario
 from invocation_operator.cluster.chunks import SetSizes
 
+SEVERAL_FROM = 200_000
+"""The first seed that draws several runs on one engine."""
 WAVES: tuple[list[int | str], ...] = ([1], [1, "50%"], ["10%", "50%"], [2, 4], ["1%"])
 
 
@@ -53,7 +55,8 @@ def drawn(seed: int, *, most: int = 40) -> Scenario:
         epilogue=dice.random() < 0.4,
     )
     varied = _varied(made, Random(f"{seed}/variants"))
-    return _held(_swept(varied, Random(f"{seed}/sweeps")), Random(f"{seed}/holds"))
+    alone = _held(_swept(varied, Random(f"{seed}/sweeps")), Random(f"{seed}/holds"))
+    return alone if seed < SEVERAL_FROM else crowds.crowd(alone, Random(f"{seed}/several"), most=most)
 
 
 def _swept(scenario: Scenario, dice: Random) -> Scenario:

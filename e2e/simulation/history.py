@@ -6,6 +6,7 @@ A history is given by its seed, its scenario and its faults; the same three give
 import asyncio
 import contextvars
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
 from random import Random
@@ -14,11 +15,12 @@ from typing import Any
 from e2e.simulation import sweeping, wall
 from e2e.simulation.admin import Answer
 from e2e.simulation.apiserver import Answered, ApiServer
+from e2e.simulation.applied import ENGINE, NAMESPACE, Applied
 from e2e.simulation.engine import EPOCH, Engine, Invocation
-from e2e.simulation.loop import VirtualLoop
+from e2e.simulation.loop import BusyLoop, VirtualLoop
 from e2e.simulation.observer import Observer
 from e2e.simulation.processes import Process
-from e2e.simulation.scenarios import ENGINE, HAPPENINGS, NAME, NAMESPACE, OPERATOR_NAMESPACE, Event, Scenario
+from e2e.simulation.scenarios import OPERATOR_NAMESPACE, Event, Scenario
 from e2e.simulation.tables import Tables
 from e2e.simulation.wires import ELECTED_FAULTS, ENGINE_FAULTS, KUBE_FAULTS, LASTING, SLEEP, SLOW, WAITS, Fault
 from invocation_operator.observe import metrics
@@ -82,7 +84,7 @@ class World:
         self.boundaries = 0
         self.sides: list[str] = []
         """`engine`, `kube` or `probe`, by boundary."""
-        self.events_left = 0
+        self.events_left = self._unapplied = 0
         self.quiet = False
         """Faults have stopped: from now on everything must come to its end."""
         self._trace: list[tuple[float, str, str]] = []
@@ -93,7 +95,6 @@ class World:
         self.engine = Engine(self.later, self.loop.time, self._dice["engine"], _tables(), skew=scenario.skew_seconds)
         self.engine.slowness = scenario.slowness
         self.population: list[Invocation] = []
-        self._ids: list[str] = []
         self.observer = Observer(self)
         self.api.watch("invocationrecords", self._collect_late)
         self.engine.noted = self.observer.noted
@@ -162,6 +163,7 @@ class World:
 
     def answered(self, number: int, value: Any) -> None:
         """Tell of an answer."""
+        self.observer.answered(number)
         if isinstance(value, tuple) and value[1] == "application/json":
             self.observer.told(number)
         shown = repr(value) if isinstance(value, BaseException) else f"{value[0]} {value[2][:300].decode()}"
@@ -249,9 +251,9 @@ class World:
         if not any(process.alive for process in self.processes):
             self.start()
 
-    def manifest(self) -> dict[str, Any]:
-        """The manifest that is applied, again and again the same."""
-        return self.scenario.manifest(self._ids)
+    def apply(self, one: Applied) -> None:
+        """Apply a manifest, again and again the same, unless it is there."""
+        Event(0.0, "create", of=one.name).happen(self)
 
     # The story.
 
@@ -282,8 +284,7 @@ class World:
 
     async def _story(self) -> None:
         scenario = self.scenario
-        self.population = scenario.populate(self.engine)
-        self._ids = [one.id for one in self.population]
+        self.population = scenario.populate_all(self.engine)
         self.api.create("namespaces", None, {"metadata": {"name": NAMESPACE}})
         self.api.create("restateengines", NAMESPACE, {"metadata": {"name": ENGINE}, "spec": scenario.engine_spec})
         self.start()
@@ -294,18 +295,22 @@ class World:
         for event in before:
             self.later(scenario.first_seconds + event.at, partial(self._happen, event))
         await asyncio.sleep(scenario.first_seconds)
-        self.api.create(self.scenario.plural, NAMESPACE, self.manifest())
+        self.apply(scenario)
+        self._unapplied = len(scenario.beside)
+        for one in scenario.beside:
+            self.later(one.after_seconds, partial(self._also, one))
         for event in scenario.events:
             if event not in before:
                 self.later(event.at, partial(self._happen, event))
         await asyncio.sleep(scenario.faulty_seconds if self._plan is None else 0.0)
-        while self.events_left or not self._faults_done():
-            if self.observer.finished() and self._plan is not None and not self.events_left:
+        while self.events_left or self._unapplied or not self._faults_done():
+            if self.observer.finished() and self._plan is not None and not (self.events_left or self._unapplied):
                 break
             await asyncio.sleep(0.5)
         self.quiet = True
-        if scenario.approved:
-            HAPPENINGS["approve-from-now-on"](self, None)
+        for one in scenario.applied.values():
+            if one.approved:
+                Event(0.0, "approve-from-now-on", of=one.name).happen(self)
         self._ensure_later()
         await self._until_finished()
         while self._under_way:
@@ -339,37 +344,48 @@ class World:
         self.tell("", "epilogue: another operator finds it all")
         self.start()
         await asyncio.sleep(2.0)
-        text = self.api.get(self.scenario.plural, NAMESPACE, NAME)
-        if text is not None:
-            self.tell("", "epilogue: restored without its status")
-            path = f"/apis/ops.restate.dev/v1alpha1/namespaces/{NAMESPACE}/{self.scenario.plural}/{NAME}"
-            self.api.request("PUT", f"{path}/status", {**text, "status": {"observedGeneration": -1}})
-            await self._settled("AlreadyExecuted")
-        self.tell("", "epilogue: deleted and created again")
-        self.api.delete(self.scenario.plural, NAMESPACE, NAME)
-        await asyncio.sleep(0.2)
-        self.api.create(self.scenario.plural, NAMESPACE, self.manifest())
-        await self._settled("AlreadyExecuted")
+        for one in self.scenario.applied.values():
+            # One that was deleted before its run began has never run.
+            if self.observer.records(one):
+                await self._again(one)
 
-    async def _settled(self, phase: str) -> None:
+    async def _again(self, one: Applied) -> None:
+        found = self.api.get(one.plural, NAMESPACE, one.name)
+        if found is not None:
+            self.tell("", f"epilogue: {one.name} is restored without its status")
+            path = f"/apis/ops.restate.dev/v1alpha1/namespaces/{NAMESPACE}/{one.plural}/{one.name}"
+            self.api.request("PUT", f"{path}/status", {**found, "status": {"observedGeneration": -1}})
+            await self._settled(one, "AlreadyExecuted")
+        self.tell("", f"epilogue: {one.name} is deleted and created again")
+        self.api.delete(one.plural, NAMESPACE, one.name)
+        await asyncio.sleep(0.2)
+        self.apply(one)
+        await self._settled(one, "AlreadyExecuted")
+
+    async def _settled(self, one: Applied, phase: str) -> None:
         found = None
-        if self.scenario.sweep == sweeping.TICK:
+        if one.sweep == sweeping.TICK:
             # Its only tick is of an earlier time, which nobody catches up.
             await asyncio.sleep(5.0)
             return
         for _ in range(240):
-            obj = self.api.get(self.scenario.plural, NAMESPACE, NAME)
-            found = self.scenario.phase(obj)
+            obj = self.api.get(one.plural, NAMESPACE, one.name)
+            found = one.phase(obj)
             # Of a sweep whose status was lost the record tells how it ended.
-            if found == phase or (self.scenario.sweep is not None and obj is not None and self.scenario.ended(obj)):
+            if found == phase or (one.sweep is not None and obj is not None and one.ended(obj)):
                 return
             await asyncio.sleep(0.25)
-        if self.observer.records():
+        if self.observer.records(one):
             self.observer.problem("once", f"the same manifest again is {found}, not {phase}")
+
+    def _also(self, one: Applied) -> None:
+        self._unapplied -= 1
+        self.tell("", f"{one.name} is applied")
+        self.apply(one)
 
     def _happen(self, event: Event) -> None:
         self.events_left -= 1
-        self.tell("", f"event: {event.kind} {event.value}")
+        self.tell("", f"event: {event.kind} {event.value}" + (f" of {event.of}" if self.scenario.beside else ""))
         event.happen(self)
 
     def _bury(self) -> None:
@@ -384,7 +400,9 @@ class World:
                 break
             for task in left:
                 task.cancel()
-            self.loop.drain()
+            # Of a history that ended in a busy loop it may go on here.
+            with suppress(BusyLoop):
+                self.loop.drain()
         del self.loop.problems[found:]
         metrics.LEADER.set(0)
         self.loop.close()

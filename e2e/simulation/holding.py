@@ -18,8 +18,8 @@ from invocation_operator.api.v1alpha1.action import ActionType
 if TYPE_CHECKING:
     from e2e.simulation.apiserver import Answered
     from e2e.simulation.history import World
-    from e2e.simulation.observer import Call, Run
     from e2e.simulation.processes import Process
+    from e2e.simulation.runs import Call, Run
 
 HEEDED_SECONDS = 2.0
 """What was decided before a hold was known may be under way for so long."""
@@ -100,7 +100,7 @@ class Holding:
         if run.record.spec.action not in CLEARING or planner is None:
             return
         asked, read = self._asked_for.get(run.record.spec.source.uid, 0.0), self._planned.get(planner, frozenset())
-        if self._world.scenario.sweep == sweeping.TICK:
+        if self._world.scenario.applied[run.of].sweep == sweeping.TICK:
             asked = max(asked, sweeping.TICK_SECONDS)
         for kept in self._kept.values():
             if kept.since < asked or kept.uid in read:

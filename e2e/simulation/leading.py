@@ -10,8 +10,8 @@ from e2e.simulation.scenarios import OPERATOR_NAMESPACE
 
 if TYPE_CHECKING:
     from e2e.simulation.history import World
-    from e2e.simulation.observer import Call
     from e2e.simulation.processes import Process
+    from e2e.simulation.runs import Call
 
 
 class Leading:

@@ -8,6 +8,7 @@ import asyncio
 import contextvars
 import heapq
 import itertools
+import math
 import sys
 from collections.abc import Callable, Coroutine
 from random import Random
@@ -147,7 +148,9 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         *args: *_Ts,
         context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
-        return self.call_at(self._now + delay, callback, *args, context=context)
+        # However short it is, time passes: who waits for the rest of a rounding would else wait for ever.
+        least = math.nextafter(self._now, math.inf) if delay > 0 else self._now
+        return self.call_at(max(self._now + delay, least), callback, *args, context=context)
 
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)

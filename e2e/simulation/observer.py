@@ -6,29 +6,33 @@ they are stored, invocations as they live and die.
 
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from structlog.contextvars import get_contextvars
+
 from e2e.simulation import sweeping
+from e2e.simulation.applied import NAMESPACE, Applied
 from e2e.simulation.consent import Consent
 from e2e.simulation.engine import Invocation
+from e2e.simulation.fairness import Fairness
 from e2e.simulation.holding import Holding
 from e2e.simulation.judgement import judge
 from e2e.simulation.leading import Leading
+from e2e.simulation.loop import OWNER
+from e2e.simulation.processes import Process
 from e2e.simulation.rollouts import Rollouts
-from e2e.simulation.scenarios import NAME, NAMESPACE
-from invocation_operator.api.v1alpha1.action import Outcome
+from e2e.simulation.runs import Call, Identity, Run, identity
+from e2e.simulation.sharing import Sharing
+from e2e.simulation.standing import Standings
 from invocation_operator.cluster.records import Record
 from invocation_operator.plan.ledger import Ledger
 from invocation_operator.plan.targets import Planned, decode
 from invocation_operator.values.ids import NOBODY
-from invocation_operator.values.times import milliseconds
 
 if TYPE_CHECKING:
     from e2e.simulation.history import World
-    from e2e.simulation.processes import Process
 
 LOOK_SECONDS = 2.0
 """How old the last look at an invocation may be when it is asked."""
@@ -39,52 +43,6 @@ PLANNED_OPS = {"resume", "restart-as-new"}
 """Calls that a run in waves consists of."""
 MAIN = {"cancel", "restart-as-new"}
 """Calls that must come once."""
-
-
-@dataclass
-class Call:
-    """One call on one invocation, from when it left to what it met."""
-
-    op: str
-    id: str
-    process: "Process"
-    number: int
-    sent_at: float
-    looked_at: float
-    truly_looked_at: float
-    status: int | None = None
-    met: Invocation | None = None
-
-
-@dataclass
-class Run:
-    """One record, read: the set, and where each stands."""
-
-    record: Record
-    planned: list[Planned]
-    ledger: Ledger | None
-    index: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        return self.record.name
-
-    @property
-    def uid(self) -> str:
-        """Of this very record: the next one of its name is another run."""
-        return str(self.record.obj["metadata"]["uid"])
-
-    def intended(self, id_: str) -> bool:
-        """Whether it is written down that this one may have been asked."""
-        at = self.index[id_]
-        if self.ledger is None:
-            return at < self.record.spec.plan.first_batch
-        return at in self.ledger.intended()
-
-
-def identity(one: Invocation) -> tuple[str, int]:
-    """Id and creation, in milliseconds."""
-    return one.id, round(one.created * 1000)
 
 
 class Observer:
@@ -106,23 +64,21 @@ class Observer:
         self._serving: Any = None
         self._runs: dict[str, Run] = {}
         self._sets: dict[str, tuple[list[Planned], dict[str, int]]] = {}
-        self._accepted: Counter[tuple[str, tuple[str, int], str]] = Counter()
-        self._stopped_since: float | None = None
+        self._accepted: dict[tuple[str, Identity], list[Call]] = defaultdict(list)
         self._outages: list[tuple[str, float, float]] = []
         self._asked: Counter[tuple[str, str, int]] = Counter()
-        self._limit = 0
         self._rollouts, self._consent, self._leading = Rollouts(world), Consent(world), Leading(world)
-        self._holding = Holding(world)
+        self._holding, self._standings = Holding(world), Standings(world)
+        self._sharing = Sharing(world, self._standings, self._runs, self._blind)
+        self._fairness = Fairness(world, self._standings, self._runs)
         self.served, self.got = self._holding.served, self._holding.got
         world.api.watch("retentionpolicies", self._holding.stored)
         world.api.watch("configmaps", self._consent.kept)
         world.api.watch("invocationrecords", self._record)
-        world.api.watch(world.scenario.plural, self._holding.asked_for)
-        world.api.watch(world.scenario.plural, self._action)
+        for plural in sorted({one.plural for one in world.scenario.applied.values()}):
+            world.api.watch(plural, self._holding.asked_for)
+            world.api.watch(plural, self._applied)
         world.api.watch("restateengines", self._engine)
-        self._suspended = self._switched = self._deleted = False
-        self._first_known: str | None = None
-        """Since when the policy's schedule was followed when that was told for the first time."""
 
     def problem(self, kind: str, text: str) -> None:
         """A guarantee does not hold."""
@@ -166,6 +122,7 @@ class Observer:
         if not known and key in self._sets:
             self._problems("approval", name, self._consent.complete(run))
         self._problems("waves", name, self._rollouts.stored(before, run))
+        self._problems("fair", name, self._fairness.stored(before, run))
         if record.finished and not (before is not None and same and before.record.finished):
             # Now, and not only in the end: what is told to be effective has to be so when it is told.
             self._judge(run)
@@ -179,38 +136,25 @@ class Observer:
             found += decode(chunk["data"]["targets"])
         return found
 
-    def _action(self, event: str, obj: dict[str, Any]) -> None:
-        if obj["metadata"]["name"] != NAME:
-            return
-        if event != "DELETED" and not self.closed:
-            self._problems("approval", NAME, self._consent.told(obj))
-        self._deleted = event == "DELETED" or "deletionTimestamp" in obj["metadata"]
-        if event == "ADDED":
-            self._first_known = None
-        self._first_known = self._first_known or sweeping.known_since(obj)
-        self._suspended = bool(obj["spec"].get("suspend"))
-        limit = ((obj["spec"].get("sweeps") or [obj["spec"]])[0].get("limits") or {}).get("maxInFlight")
-        self._limit = max(self._limit, limit or 500)
-        self._stops()
+    def _applied(self, event: str, obj: dict[str, Any]) -> None:
+        name = obj["metadata"]["name"]
+        if name in self._standings.of:
+            if event != "DELETED" and not self.closed:
+                self._problems("approval", name, self._consent.told(obj))
+            self._standings.stored(event, obj)
+            self._fairness.stops_or_goes_on()
 
     def _engine(self, event: str, obj: dict[str, Any]) -> None:
-        self._switched = bool(obj["spec"].get("suspend"))
-        self._stops()
-
-    def _stops(self) -> None:
-        stopped = self._suspended or self._switched or self._deleted
-        if not stopped:
-            self._stopped_since = None
-        elif self._stopped_since is None:
-            self._stopped_since = self.world.loop.time()
+        self._standings.engine_stored(event, obj)
+        self._fairness.stops_or_goes_on()
 
     # What the wires tell.
 
-    def asked(self, process: "Process", side: str) -> None:
+    def asked(self, process: Process, side: str) -> None:
         """Count requests, for what is a storm."""
         self._asked[process.name, side, int(self.world.loop.time())] += 1
 
-    def wrote(self, process: "Process", method: str, path: str) -> None:
+    def wrote(self, process: Process, method: str, path: str) -> None:
         """A request to the API server leaves."""
         self._problems("leader", "a write", self._leading.writes(process, method, path))
 
@@ -224,10 +168,12 @@ class Observer:
         """One entry of the operator's log."""
         if "mistake" in entry:
             self.problem("mistake", f"{entry.get('event')}: {entry.get('error')}")
+        owner = OWNER.get()
+        self._sharing.logged(entry, owner if isinstance(owner, Process) else None)
         shown = {k: v for k, v in entry.items() if k not in ("event", "mistake", "kind", "level", "object", "run")}
         self.world.tell("log", f"{entry['level']} {entry.get('event')} {shown}")
 
-    def sent(self, process: "Process", number: int, method: str, path: list[str], body: Any) -> Any:
+    def sent(self, process: Process, number: int, method: str, path: list[str], body: Any) -> Any:
         """A request leaves."""
         if path == ["query"]:
             sql = body["query"]
@@ -246,19 +192,22 @@ class Observer:
         calls = {id_: self._call(op, id_, process, number) for id_ in ids if len(id_) > 20 and not id_.endswith(NOBODY)}
         return calls or None
 
-    def _call(self, op: str, id_: str, process: "Process", number: int) -> Call:
+    def _call(self, op: str, id_: str, process: Process, number: int) -> Call:
         now = self.world.loop.time()
         key, never = (process.name, id_), float("-inf")
-        call = Call(op, id_, process, number, now, self._looks.get(key, never), self._true_looks.get(key, never))
+        of = str(get_contextvars().get("object", "")).partition("/")[2] or None
+        call = Call(op, id_, of, process, number, now, self._looks.get(key, never), self._true_looks.get(key, never))
         self.calls.append(call)
         self._may_leave(call, now)
         return call
 
     def _may_leave(self, call: Call, now: float) -> None:
-        told = f"{call.op} of {call.id} by {call.process.name} (#{call.number})"
+        told = f"{call.op} of {call.id} by {call.process.name} for {call.of} (#{call.number})"
         if self.closed:
             self.problem("once", f"{told}: after the run's end")
-        runs = [run for run in self._runs.values() if call.id in run.index]
+        self._shared(told, self._sharing.leaves(call))
+        self._problems("fair", told, self._fairness.leaves(call))
+        runs = [run for run in self._runs.values() if run.of == call.of and call.id in run.index]
         if not runs:
             self.problem("set", f"{told}: no record holds it")
             return
@@ -273,7 +222,7 @@ class Observer:
             self.problem("intent", f"{told}: no intent is written down")
         if now - call.looked_at > LOOK_SECONDS and now - call.process.woke_at > LOOK_SECONDS:
             self.problem("look", f"{told}: its row was read {now - call.looked_at:.2f} s ago")
-        since = self._stopped_since
+        since = self._standings.of[runs[0].of].stopped_since
         grace = STOP_SECONDS + 3.5
         slept = now - call.process.woke_at < grace
         if since is not None and now - since > grace and call.op != "resume" and not slept and not self._blind(since):
@@ -283,6 +232,14 @@ class Observer:
         """Whether the API server was away since: nobody could be told."""
         away = any(side == "kube" and end + 12.0 > since for side, _, end in self._outages)
         return away or any(event.kind in ("isolate", "watches-break") for event in self.world.scenario.events)
+
+    def _shared(self, what: str, found: Iterable[tuple[str, str]]) -> None:
+        for kind, text in found:
+            self.problem(kind, f"{what}: {text}")
+
+    def answered(self, number: int) -> None:
+        """A sender has an answer, or knows that none will come."""
+        self._sharing.answered(number)
 
     def told(self, number: int) -> None:
         """What the engine has answered is there."""
@@ -316,89 +273,74 @@ class Observer:
         if met is None or status >= 300:
             return
         told = f"{op} of {id_} by {call.process.name} (#{call.number})"
-        runs = [run for run in self._runs.values() if identity(met) in self._identities(run)]
+        runs = [run for run in self._runs.values() if identity(met) in run.identities]
         if not runs:
             born = met.created - self.world.engine.skew
             seconds = self.world.loop.time() + (born - self.world.engine.now() + self.world.engine.skew)
             if call.truly_looked_at > seconds:
                 self.problem("identity", f"{told}: it was born again, and seen to be, before the call left")
             return
-        key = (op, identity(met), "")
-        self._accepted[key] += 1
-        if op in MAIN and self._accepted[key] > len(runs):
-            self.problem("once", f"{told}: for the {self._accepted[key]}. time")
-        self._in_flight(runs)
+        self._shared(told, self._sharing.bounds(call.process))
+        if op in MAIN:
+            self._once(call, met, runs, told)
 
-    def _identities(self, run: Run) -> set[tuple[str, int]]:
-        return {(one.id, milliseconds(one.created_at)) for one in run.planned}
-
-    def _in_flight(self, runs: list[Run]) -> None:
-        """What was asked and shows no effect yet cannot have been verified."""
-        now = self.world.loop.time()
-        timeout = self.world.scenario.verification_seconds()
-        waiting = {
-            identity(c.met)
-            for c in self.calls
-            if c.op in ("cancel", "kill")
-            and c.status is not None
-            and c.status < 300
-            and c.met is not None
-            and c.met.alive
-            and now - c.sent_at < timeout
-        }
-        # One that was born again, and met by a call before anybody could know, is nobody's.
-        unsettled = {
-            (one.id, milliseconds(one.created_at))
-            for run in runs
-            if run.ledger is not None
-            for n, one in enumerate(run.planned)
-            if run.ledger.outcome(n) is None
-        }
-        if len(waiting & unsettled) > self._limit:
-            self.problem("bounded", f"{len(waiting & unsettled)} in flight, {self._limit} allowed")
+    def _once(self, call: Call, met: Invocation, runs: list[Run], told: str) -> None:
+        """One more of what must come once was carried out."""
+        op = call.op
+        if op == "restart-as-new":
+            call.made = self.world.engine.history[-1]
+        before = [other for other in self._accepted[op, identity(met)] if other.left_a_trace]
+        self._accepted[op, identity(met)].append(call)
+        mine = sum(other.of == call.of for other in before)
+        # Each run has one, and so has the object that asks for it: a record that was taken back was not carried out.
+        if len(before) >= len(runs) or mine:
+            self.problem("once", f"{told}: for the {len(before) + 1}. time, {mine} of them for {call.of}")
+        self._shared(told, self._sharing.accepted(call, before))
 
     # The end.
 
-    def records(self) -> list[Record]:
-        """All records."""
-        return [run.record for run in self._runs.values()]
+    def records(self, of: Applied | None = None) -> list[Record]:
+        """All records, or those of one object."""
+        return [run.record for run in self._runs.values() if of is None or run.of == of.name]
+
+    def _object(self, one: Applied) -> dict[str, Any] | None:
+        return self.world.api.get(one.plural, NAMESPACE, one.name)
 
     def phase(self) -> str | None:
-        """What the object says."""
-        obj = self.world.api.get(self.world.scenario.plural, NAMESPACE, NAME)
-        return self.world.scenario.phase(obj)
+        """What the first object says."""
+        return self.world.scenario.phase(self._object(self.world.scenario))
 
     def finished(self) -> bool:
-        """Whether everything has come to its end: the object tells it, and so does every record."""
+        """Whether everything has come to its end: each object tells it, and so does every record."""
         if any(not record.finished for record in self.records()):
             return False
-        obj = self.world.api.get(self.world.scenario.plural, NAMESPACE, NAME)
-        return obj is None or self.world.scenario.ended(obj, self._first_known)
+        for name, one in self.world.scenario.applied.items():
+            obj = self._object(one)
+            if obj is not None and not one.ended(obj, self._standings.of[name].first_known):
+                return False
+        return True
 
     def final(self) -> None:
         """Compare what was told with what is."""
         if not self.problems:
             for run in self._runs.values():
                 self._judge(run)
-        self._status()
+        for one in self.world.scenario.applied.values():
+            self._status(one)
+        self._problems("fair", "in the end", self._fairness.final())
         self._storms()
 
     def _judge(self, run: Run) -> None:
         lives = {identity(one): one for one in self.world.engine.history}
-        others = {
-            one.id
-            for other in self._runs.values()
-            if other is not run and other.ledger is not None
-            for n, one in enumerate(other.planned)
-            if other.ledger.outcome(n) is not None
-        }
-        for kind, text in judge(run, lives, self.calls, uncertain=self.uncertain, others=others):
+        mine = [call for call in self.calls if call.of == run.of]
+        others = {(call.op, call.id) for call in self.calls if call.of != run.of}
+        for kind, text in judge(run, lives, mine, uncertain=self.uncertain, others=others):
             self.problem(kind, text)
 
-    def _status(self) -> None:
-        obj = self.world.api.get(self.world.scenario.plural, NAMESPACE, NAME)
-        if obj is not None and self.world.scenario.sweep is not None:
-            self._problems("status", NAME, sweeping.wrong(obj, self._runs))
+    def _status(self, one: Applied) -> None:
+        obj = self._object(one)
+        if obj is not None and one.sweep is not None:
+            self._problems("status", one.name, sweeping.wrong(obj, self._runs))
             return
         status: dict[str, Any] = (obj or {}).get("status", {})
         run = self._runs.get(status.get("record") or "")
@@ -410,15 +352,17 @@ class Observer:
             return
         if status.get("phase") == "AlreadyExecuted":
             if run.record.spec.source.uid == obj["metadata"]["uid"] and not self.closed:
-                self.problem("status", "the object's own run is told to be that of an earlier one")
+                self.problem("status", f"the own run of {one.name} is told to be an earlier one's")
             return
         if run.record.spec.source.uid != obj["metadata"]["uid"]:
             self.problem("status", f"{status.get('phase')} is told of a run that another object of this name has begun")
         told = run.record.obj.get("status", {})
-        self._problems("status", NAME, (f"it tells no {name}" for name in ("plan", "startTime") if name not in status))
+        self._problems(
+            "status", one.name, (f"it tells no {name}" for name in ("plan", "startTime") if name not in status)
+        )
         for name in ("phase", "progress", "results"):
             if status.get(name) != told.get(name):
-                self.problem("status", f"{name} is {status.get(name)}, the record says {told.get(name)}")
+                self.problem("status", f"{name} of {one.name} is {status.get(name)}, the record says {told.get(name)}")
 
     def _storms(self) -> None:
         """In an outage few requests are made, however long it lasts."""
@@ -429,9 +373,6 @@ class Observer:
                 most = 12 * len(seconds) + 20
                 if count > most:
                     self.problem("storm", f"{name} asked {side} {count} times in {len(seconds)} s of an outage")
-
-
-__all__ = ["Call", "Observer", "Outcome", "Run"]
 
 
 def _returned(answer: Any) -> list[str]:

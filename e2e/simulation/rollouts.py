@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from e2e.simulation.applied import seconds_of
 from e2e.simulation.engine import Invocation
-from e2e.simulation.scenarios import seconds_of
 from invocation_operator.api.v1alpha1.action import Outcome
 from invocation_operator.values.times import milliseconds
 
 if TYPE_CHECKING:
     from e2e.simulation.history import World
-    from e2e.simulation.observer import Call, Run
+    from e2e.simulation.runs import Call, Run
 
 EPSILON_SECONDS = 0.05
 """The engine's clock has milliseconds, and an answer that tells its time is some under way."""
@@ -40,17 +40,16 @@ class Rollouts:
     def __init__(self, world: "World") -> None:
         self._world = world
         self._runs: dict[str, _Progress] = {}
-        self._asked: dict[str, str] = {}
-        """Record that an invocation was asked for."""
+        self._asked: dict[tuple[str, str], str] = {}
+        """Record that an invocation was asked for, by the object and the invocation."""
 
-    @property
-    def _terms(self) -> Mapping[str, Any] | None:
-        terms: Mapping[str, Any] | None = self._world.scenario.spec.get("rollout")
+    def _terms_of(self, run: "Run") -> Mapping[str, Any] | None:
+        terms: Mapping[str, Any] | None = self._world.scenario.applied[run.of].spec.get("rollout")
         return terms
 
     def leaves(self, call: "Call", run: "Run") -> Iterator[str]:
         """A call on an invocation of ``run`` leaves."""
-        terms = self._terms
+        terms = self._terms_of(run)
         if terms is None:
             return
         now, ends = self._world.loop.time(), ends_of(terms["waves"], len(run.planned))
@@ -62,11 +61,11 @@ class Rollouts:
             yield from self._may_begin(run, ends, wave, now - seen.last, terms)
             seen.wave = wave
         seen.last = now
-        self._asked[call.id] = run.uid
+        self._asked[run.of, call.id] = run.uid
 
     def arrives(self, call: "Call") -> None:
         """It is there, perhaps much later."""
-        uid = self._asked.get(call.id)
+        uid = self._asked.get((call.of or "", call.id))
         if uid is not None:
             seen = self._runs[uid]
             seen.last = max(seen.last, self._world.loop.time())
@@ -112,7 +111,7 @@ class Rollouts:
     def stored(self, before: "Run | None", run: "Run") -> Iterator[str]:
         """The record says something new: a run never goes back, and no soak begins anew."""
         status = run.record.status.rollout
-        if self._terms is None or status is None:
+        if self._terms_of(run) is None or status is None:
             return
         seen = self._runs.setdefault(run.uid, _Progress())
         told = seen.soaks.setdefault(status.wave, status.soak_until)

@@ -1,24 +1,20 @@
 """What is played: a population of invocations, a manifest, and what people and machines do meanwhile."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from e2e.simulation import sweeping
+from e2e.simulation.applied import ENGINE, NAME, NAMESPACE, SERVICE, Applied, seconds_of
 from e2e.simulation.engine import Engine, Invocation
 from invocation_operator.cluster.chunks import SetSizes
-from invocation_operator.cluster.records import TERMINAL
 
 if TYPE_CHECKING:
     from e2e.simulation.history import World
 
 Happen = Callable[["World", Any], None]
-NAMESPACE = "shop"
+HappenToOne = Callable[["World", Applied, Any], None]
 OPERATOR_NAMESPACE = "operator-system"
-ENGINE = "production"
-NAME = "act"
-SERVICE = "Svc"
-SIGNAL_ACTIONS = ("Cancel", "RestartAsNew")
 
 
 @dataclass(frozen=True)
@@ -28,22 +24,25 @@ class Event:
     at: float
     kind: str
     value: Any = None
+    of: str = NAME
+    """To which of the objects it happens, if to one."""
 
     def happen(self, world: "World") -> None:
         """Let it happen."""
-        HAPPENINGS[self.kind](world, self.value)
+        if self.kind in OF_ONE:
+            OF_ONE[self.kind](world, world.scenario.applied[self.of], self.value)
+        else:
+            HAPPENINGS[self.kind](world, self.value)
 
 
 @dataclass(frozen=True)
-class Scenario:
-    """All that a history is made of beside its seed and its faults."""
+class Scenario(Applied):
+    """All that a history is made of beside its seed and its faults: what is applied first, and everything else."""
 
-    action: str
-    handlers: tuple[tuple[str, str], ...]
-    """Handler and status of each invocation of the population."""
-    spec: dict[str, Any] = field(default_factory=dict)
-    by_ids: bool = False
-    """Whether the target names the ids, or selects by service."""
+    beside: tuple[Applied, ...] = ()
+    """What else is applied, on the same engine."""
+    calm: bool = False
+    """Whether nothing goes wrong or is slow, so that of several runs each must get its turns in time."""
     events: tuple[Event, ...] = ()
     engine_spec: dict[str, Any] = field(default_factory=lambda: {"url": "http://engine:9070"})
     batches: bool = True
@@ -59,62 +58,35 @@ class Scenario:
     """How planned sets are kept; small ones let few invocations fill chunks."""
     elected: bool = False
     """Whether two operators elect one that works."""
-    sweep: str | None = None
-    """Whether it is a policy's sweep that runs, and no action: `sweeping.ASKED` or `sweeping.TICK`."""
 
     @property
-    def plural(self) -> str:
-        """The kind of what is applied."""
-        return "invocationactions" if self.sweep is None else sweeping.PLURAL
+    def applied(self) -> dict[str, Applied]:
+        """All that is applied, by name."""
+        return {one.name: one for one in (self, *self.beside)}
 
-    @property
-    def approved(self) -> bool:
-        """Whether a person has to approve the plan."""
-        return self.spec.get("mode") == "Approve"
-
-    def populate(self, engine: Engine) -> list[Invocation]:
-        """Make the invocations."""
-        return [engine.add(SERVICE, handler, status) for handler, status in self.handlers]
-
-    def manifest(self, ids: Sequence[str]) -> dict[str, Any]:
-        """The InvocationAction; `ids` are those of the population."""
-        if self.sweep is not None:
-            spec = {**self.spec, "engineRef": {"name": ENGINE}, "services": [SERVICE]}
-            return sweeping.manifest(self.action, self.sweep, {"name": NAME, "namespace": NAMESPACE}, spec)
-        target: dict[str, Any] = {"ids": list(ids)} if self.by_ids else {"services": [SERVICE]}
-        target |= self.spec.get("target", {})
-        spec = {"engineRef": {"name": ENGINE}, "action": self.action, **self.spec, "target": target}
-        return {
-            "apiVersion": "ops.restate.dev/v1alpha1",
-            "kind": "InvocationAction",
-            "metadata": {"name": NAME, "namespace": NAMESPACE},
-            "spec": spec,
-        }
-
-    def verification_seconds(self) -> float:
-        """How long an effect is waited for."""
-        return seconds_of(self.spec.get("verification", {}).get("timeout", "5m"))
-
-    def ended(self, obj: Mapping[str, Any], first_known: str | None = None) -> bool:
-        """Whether what was applied tells that its run has ended, at its newest; of a policy with when it was known."""
-        status = obj.get("status") or {}
-        if self.sweep is not None:
-            return sweeping.ended(obj, self.sweep, first_known)
-        return status.get("phase") in TERMINAL and status.get("observedGeneration") == obj["metadata"]["generation"]
-
-    def phase(self, obj: Mapping[str, Any] | None) -> str | None:
-        """How it says that its run has ended, or how far it is."""
-        return sweeping.phase(obj) if self.sweep is not None else ((obj or {}).get("status") or {}).get("phase")
+    def populate_all(self, engine: Engine) -> list[Invocation]:
+        """Make the invocations of all."""
+        return [made for one in (self, *self.beside) for made in one.populate(engine)]
 
     def longest_seconds(self) -> float:
-        """How long the run may take when no effect is ever seen."""
-        specs = [self.spec, *(event.value for event in self.events if event.kind == "patch")]
-        limits = [(spec.get("limits") or {}).get("maxInFlight") or 500 for spec in specs]
-        at_once = min(*limits, len(self.handlers))
-        waves = self.spec.get("rollout")
+        """How long the runs may take when no effect is ever seen."""
+        if not self.beside:
+            return self._longest_of(self, 500)
+        limits = [self.engine_spec.get("limits") or {}]
+        limits += [event.value for event in self.events if event.kind == "engine-limits"]
+        at_once = min(limit.get("maxInFlight") or 500 for limit in limits)
+        rate = min(limit.get("operationsPerSecond") or 1000 for limit in limits)
+        together = sum(self._longest_of(one, at_once) for one in self.applied.values())
+        return together + 3 * sum(len(one.handlers) for one in self.applied.values()) / rate
+
+    def _longest_of(self, one: Applied, at_once: int) -> float:
+        specs = [one.spec, *(event.value for event in self.events if event.kind == "patch" and event.of == one.name)]
+        limits = [(spec.get("limits") or {}).get("maxInFlight") or at_once for spec in specs]
+        size = sum(len(other.handlers) for other in self.applied.values() if other.service in one.services)
+        waves = one.spec.get("rollout")
         soaks = 0.0 if waves is None else seconds_of(waves["soak"]) * (len(waves["waves"]) + 1)
-        steps = -(-len(self.handlers) // at_once) + (0 if waves is None else len(waves["waves"]))
-        return soaks + self.verification_seconds() * steps
+        steps = -(-size // min(*limits, size, at_once)) + (0 if waves is None else len(waves["waves"]))
+        return soaks + one.verification_seconds() * steps
 
     def but(self, **changes: Any) -> "Scenario":
         """This one with other fields."""
@@ -154,19 +126,27 @@ def _more(world: "World", count: int) -> None:
         world.engine.add(SERVICE, handler, status)
 
 
-def _patch(world: "World", spec: dict[str, Any]) -> None:
-    if world.api.get(world.scenario.plural, NAMESPACE, NAME) is not None:
-        world.api.patch(world.scenario.plural, NAMESPACE, NAME, {"spec": spec})
+def _object(world: "World", one: Applied) -> dict[str, Any] | None:
+    return world.api.get(one.plural, NAMESPACE, one.name)
 
 
-def _delete(world: "World", _: Any) -> None:
-    world.api.delete(world.scenario.plural, NAMESPACE, NAME)
+def _patch(world: "World", one: Applied, spec: dict[str, Any]) -> None:
+    if _object(world, one) is not None:
+        world.api.patch(one.plural, NAMESPACE, one.name, {"spec": spec})
+
+
+def _delete(world: "World", one: Applied, _: Any) -> None:
+    world.api.delete(one.plural, NAMESPACE, one.name)
     world.later(1.0, world.api.collect_garbage)
 
 
-def _create(world: "World", _: Any) -> None:
-    if world.api.get(world.scenario.plural, NAMESPACE, NAME) is None:
-        world.api.create(world.scenario.plural, NAMESPACE, world.manifest())
+def _create(world: "World", one: Applied, _: Any) -> None:
+    if _object(world, one) is None:
+        world.api.create(one.plural, NAMESPACE, one.manifest(world.population))
+
+
+def _engine_limits(world: "World", limits: dict[str, int]) -> None:
+    world.api.patch("restateengines", NAMESPACE, ENGINE, {"spec": {"limits": limits}})
 
 
 def _switch(world: "World", on: bool) -> None:
@@ -178,7 +158,8 @@ def _hold(world: "World", value: tuple[str, tuple[int, ...] | str]) -> None:
     name, what = value
     ids = None if isinstance(what, str) else [_one(world, number).id for number in what]
     target = {"handlers": [what]} if ids is None else {"ids": ids}
-    spec = {"engineRef": {"name": ENGINE}, "services": [SERVICE], "holds": [{"name": "held", "target": target}]}
+    services = [one.service for one in world.scenario.applied.values()]
+    spec = {"engineRef": {"name": ENGINE}, "services": services, "holds": [{"name": "held", "target": target}]}
     if world.api.get("retentionpolicies", NAMESPACE, name) is None:
         world.api.create("retentionpolicies", NAMESPACE, {"metadata": {"name": name}, "spec": spec})
 
@@ -252,33 +233,33 @@ def _isolate(world: "World", value: tuple[int, float]) -> None:
     world.later(seconds, back)
 
 
-def _shown(world: "World") -> str | None:
+def _shown(world: "World", one: Applied) -> str | None:
     """The hash of the plan that waits for its approval."""
-    obj = world.api.get(world.scenario.plural, NAMESPACE, NAME)
+    obj = _object(world, one)
     status = (obj or {}).get("status") or {}
     waits = status.get("phase") == "AwaitingApproval"
     return str(status["plan"]["hash"]) if waits and (status.get("plan") or {}).get("hash") else None
 
 
-def _approve(world: "World", delay: float) -> None:
+def _approve(world: "World", one: Applied, delay: float) -> None:
     """A person reads the plan, and approves what they read so much later, whatever is shown by then."""
-    digest = _shown(world)
+    digest = _shown(world, one)
     if digest is not None:
-        world.later(delay, lambda: _patch(world, {"approvedPlan": digest}))
+        world.later(delay, lambda: _patch(world, one, {"approvedPlan": digest}))
 
 
-def _approve_from_now_on(world: "World", _: Any) -> None:
+def _approve_from_now_on(world: "World", one: Applied, _: Any) -> None:
     """Whatever is shown is approved soon after."""
-    digest = _shown(world)
-    obj = world.api.get(world.scenario.plural, NAMESPACE, NAME)
+    digest = _shown(world, one)
+    obj = _object(world, one)
     if digest is not None and obj is not None and obj["spec"].get("approvedPlan") != digest:
-        _patch(world, {"approvedPlan": digest})
-    world.later(0.7, lambda: _approve_from_now_on(world, None))
+        _patch(world, one, {"approvedPlan": digest})
+    world.later(0.7, lambda: _approve_from_now_on(world, one, None))
 
 
-def _revoke(world: "World", approved: str | None) -> None:
+def _revoke(world: "World", one: Applied, approved: str | None) -> None:
     """The approval is withdrawn, or turned into one of something else."""
-    _patch(world, {"approvedPlan": approved})
+    _patch(world, one, {"approvedPlan": approved})
 
 
 SOMETHING_ELSE = "sha256:" + "0" * 48
@@ -287,10 +268,8 @@ HAPPENINGS: dict[str, Happen] = {
     "finish": _finish,
     "born-again": _born_again,
     "more": _more,
-    "patch": _patch,
-    "delete": _delete,
-    "create": _create,
     "kill-switch": _switch,
+    "engine-limits": _engine_limits,
     "hold": _hold,
     "let-go": _let_go,
     "engine-restarts": _engine_restarts,
@@ -301,6 +280,11 @@ HAPPENINGS: dict[str, Happen] = {
     "second": lambda world, _: world.second(),
     "stand-still": _stand_still,
     "isolate": _isolate,
+}
+OF_ONE: dict[str, HappenToOne] = {
+    "patch": _patch,
+    "delete": _delete,
+    "create": _create,
     "approve": _approve,
     "approve-from-now-on": _approve_from_now_on,
     "revoke": _revoke,
@@ -371,6 +355,15 @@ def at_tick(scenario: Scenario) -> Scenario:
     return scenario.but(sweep=sweeping.TICK, spec={})
 
 
+def among_others(scenario: Scenario) -> Scenario:
+    """One does the same to the same at the same time, and to one more; another one kills; an engine has little room."""
+    same = Applied(scenario.action, scenario.handlers[:1], dict(scenario.spec), covers=(scenario.service,))
+    kill = Applied("Kill", POPULATIONS["Kill"][:1], dict(VERIFICATION))
+    beside = [replace(one, name=f"{NAME}-{n}", service=f"{SERVICE}{n}") for n, one in enumerate((same, kill), 1)]
+    limits = {"maxInFlight": 2, "operationsPerSecond": 4}
+    return scenario.but(beside=tuple(beside), engine_spec={**scenario.engine_spec, "limits": limits})
+
+
 VARIANTS: dict[str, Callable[[Scenario], Scenario]] = {
     "waves": in_waves,
     "approval": with_approval,
@@ -378,9 +371,5 @@ VARIANTS: dict[str, Callable[[Scenario], Scenario]] = {
     "election": with_election,
     "sweep": as_sweep,
     "tick": at_tick,
+    "several": among_others,
 }
-
-
-def seconds_of(text: str) -> float:
-    """Seconds of what manifests here say: `90s`, `1m`, `1h`."""
-    return float(text[:-1]) * {"s": 1, "m": 60, "h": 3600}[text[-1]]

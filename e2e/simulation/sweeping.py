@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from e2e.simulation.observer import Run
+    from e2e.simulation.runs import Run
 
 PLURAL = "retentionpolicies"
 ASKED, TICK = "asked for", "at its tick"

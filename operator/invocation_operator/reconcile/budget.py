@@ -179,19 +179,18 @@ class Lane:
         """
         now, line, turns = self._budget._clock(), self._budget._line, self._budget._turns
         queue, rate = self.queue(), self._budget.rate
-        # It is worth while to ask again once there is room for half of what may wait.
+        # It is worth while to ask again once there is room for half of what may wait, beside what gets a turn now.
         worth = max(1, min(wanted, queue // 2))
         own, again = min(wanted, queue - self._waiting), TURN_SECONDS / 2
-        if self.rate is not None:
-            own = min(own, self._turns.room(TURN_SECONDS, self.rate, now))
-            again = self._turns.room_in(worth, TURN_SECONDS, self.rate, now)
+        if self.rate is not None and (room := self._turns.room(TURN_SECONDS, self.rate, now)) < own:
+            own, again = room, self._turns.room_in(room + worth, TURN_SECONDS, self.rate, now)
         if own <= 0:
             return Turns(0, again)
         count = max(0, min(own, turns.room(TURN_SECONDS, rate, now) - line.ahead(self, now)))
         if count > 0:
             line.leave(self)
         if count < own:
-            again = turns.room_in((line.ahead(self, now) + 1) * worth, TURN_SECONDS, rate, now)
+            again = turns.room_in(count + (line.ahead(self, now) + 1) * worth, TURN_SECONDS, rate, now)
             line.stand(self, now + again)
         return Turns(count, again)
 

@@ -261,6 +261,29 @@ def test_turns_are_taken_by_no_more_than_can_have_theirs_in_time(rate: int, own:
     assert served >= 0.8 * min(rate, (own or rate) * lanes) * 20.0, "nor is the rate left unused"
 
 
+@pytest.mark.parametrize("wanted", [1, 3, 30])
+@pytest.mark.parametrize("others", [0, 1, 4])
+@pytest.mark.parametrize("own", [None, 1, 2, 7])
+@pytest.mark.parametrize("rate", [1, 3, 10, 1000])
+def test_turns_that_are_refused_are_asked_for_again_after_a_while(
+    rate: int, own: int | None, others: int, wanted: int
+) -> None:
+    """And not at once: whoever asks looks at invocations before, and would do so without a pause. As when the run's
+    part of a second's worth waits already, and its own rate alone had room.
+    """
+    shared = budget(1000, rate)
+    lanes = [shared.lane() for _ in range(1 + others)]
+    for lane in lanes:
+        lane.rate = own
+    for _ in range(3):
+        for lane in lanes:
+            turns = lane.turns(wanted)
+            if turns.count < wanted:
+                assert turns.again >= 0.05 / rate
+            if turns.count:
+                lane.reserve(turns.count)
+
+
 def test_turns_of_runs_that_share_an_engine_are_shared_too() -> None:
     shared = Budget(1000, 100, Clock(100.0))
     lanes = [shared.lane() for _ in range(4)]

@@ -1,0 +1,122 @@
+"""Several runs on one engine: each gets its turns, however large the others are and however many.
+
+Part of the observer, for histories in which nothing goes wrong (`Scenario.calm`): only then there is nothing but the
+others that a run may wait for. Bounds are wide where requests are slow now and then, and narrow enough for one that
+starves.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from e2e.simulation.runs import Call, Run
+from e2e.simulation.standing import IN_FLIGHT, PER_SECOND, Limits, Standings
+
+if TYPE_CHECKING:
+    from e2e.simulation.history import World
+
+MARGIN_SECONDS = 6.0
+"""What a look, a write to the record and a call may take when some of their packets are slow."""
+LANDING_SECONDS = 1.0
+"""How long one invocation may be in flight."""
+ROUNDS = 2
+"""So many rounds of all runs may pass before the next call of one of them."""
+SHARE = 0.4
+"""So much of its even share a run gets at least, where nothing but the rate is scarce."""
+SCARCE_PER_SECOND = 2.0
+"""Where each run could have more than this per second, other things than the rate decide."""
+
+
+@dataclass
+class _Waits:
+    """One run that has something left to ask."""
+
+    able_at: float
+    """When it became so, or could go on after a stop."""
+    since: float
+    """When it last made a step; infinite while it is stopped."""
+    calls: int = 0
+    asked: set[str] = field(default_factory=set)
+
+
+class Fairness:
+    """Watches the turns of the runs of one history."""
+
+    def __init__(self, world: "World", standings: Standings, runs: Mapping[str, Run]) -> None:
+        self._world = world
+        self._standings = standings
+        self._runs = runs
+        self._waits: dict[str, _Waits] = {}
+        """By object: those that have something left to ask."""
+        self._over: set[str] = set()
+
+    def leaves(self, call: Call) -> Iterator[str]:
+        """A call leaves."""
+        waits = self._waits.get(call.of or "")
+        if waits is not None:
+            waits.calls += call.id not in waits.asked
+            waits.asked.add(call.id)
+            yield from self._step(call.of or "", waits)
+
+    def stored(self, before: Run | None, run: Run) -> Iterator[str]:
+        """A record was written."""
+        if not self._world.scenario.calm or run.of in self._over:
+            return
+        now = self._world.loop.time()
+        waits = self._waits.setdefault(run.of, _Waits(now, now))
+        if run.record.finished or self._settled(run) > self._settled(before):
+            yield from self._step(run.of, waits)
+
+    def stops_or_goes_on(self) -> None:
+        """People have suspended something, or let it go on: waiting begins anew."""
+        for of, waits in self._waits.items():
+            if self._standings.of[of].stopped_since is not None:
+                waits.since = float("inf")
+            elif waits.since == float("inf"):
+                waits.able_at = waits.since = self._world.loop.time()
+                waits.calls = 0
+
+    def final(self) -> Iterator[str]:
+        """Nobody may wait still."""
+        for of, waits in list(self._waits.items()):
+            yield from self._step(of, waits)
+
+    @staticmethod
+    def _settled(run: Run | None) -> int:
+        return 0 if run is None or run.ledger is None else run.ledger.settled
+
+    def _step(self, of: str, waits: _Waits) -> Iterator[str]:
+        """It got on, after having waited."""
+        now, run = self._world.loop.time(), next((one for one in self._runs.values() if one.of == of), None)
+        waited, waits.since = now - waits.since, max(now, waits.since)
+        if waited > (most := self._longest(of)):
+            yield f"{of} has waited for {waited:.1f} s, of {len(self._standings.of)} runs; at most {most:.1f} s"
+        over = run is None or all(id_ in waits.asked or run.settled(id_) for id_ in run.index)
+        if over:
+            yield from self._share(of, waits, now)
+            self._over.add(of)
+            del self._waits[of]
+
+    def _rate(self, limits: Limits) -> float:
+        """The least that it was; without an own limit nothing keeps it."""
+        return limits.least(PER_SECOND) or float("inf")
+
+    def _longest(self, of: str) -> float:
+        count, limits = len(self._standings.of), self._standings
+        own = limits.of[of].limits
+        rate, own_rate = self._rate(limits.engine), self._rate(own)
+        at_once = limits.engine.least(IN_FLIGHT) or float("inf")
+        own_at_once = own.least(IN_FLIGHT) or float("inf")
+        others = count / rate + count * LANDING_SECONDS / at_once
+        return MARGIN_SECONDS + ROUNDS * (others + 1 / own_rate + LANDING_SECONDS / own_at_once)
+
+    def _share(self, of: str, waits: _Waits, now: float) -> Iterator[str]:
+        count, limits = len(self._standings.of), self._standings
+        even = self._rate(limits.engine) / count
+        own = limits.of[of].limits
+        scarce = even <= min(SCARCE_PER_SECOND, self._rate(own))
+        for some in (limits.engine, own):
+            scarce = scarce and (some.least(IN_FLIGHT) or float("inf")) >= 2 * count
+        elapsed = now - waits.able_at - MARGIN_SECONDS
+        if scarce and waits.calls and waits.calls < (least := SHARE * even * elapsed):
+            yield f"{of} made {waits.calls} calls in {elapsed:.1f} s beside {count - 1} others; at least {least:.1f}"
