@@ -78,10 +78,8 @@ class Executor:
     _launching: int | None = None
     """The first of those that are intended and not in flight yet."""
     _held_up: bool = False
-    _bad: int = 0
 
     def __post_init__(self) -> None:
-        self._bad = self.run.ledger.bad
         self.scrutiny = Scrutiny(
             client=self.client,
             looker=self.looker,
@@ -124,6 +122,8 @@ class Executor:
             # Now, and not when they are fed: a stop may come before that, and must not take them for untouched.
             self._earlier = frozenset(self.run.ledger.intended())
             self._launching = 0
+            # It may have been over, and its holder gone while it waited for the last outcomes.
+            self._heed_failures()
         feeder = asyncio.create_task(self._feed())
         feeder.add_done_callback(lambda _: self.dispatcher.ring())
         ringer = asyncio.create_task(self._ring())
@@ -131,7 +131,7 @@ class Executor:
             stop = await self._pump(feeder)
             if stop is None and not self.run.complete:
                 raise AssertionError("a run must not end while planned invocations have no outcome")
-            told = stop in (Stop.TIMED_OUT, Stop.ENGINE_CHANGED) or (stop is Stop.GUARDRAIL_TIGHTENED and self._bad > 0)
+            told = stop in (Stop.TIMED_OUT, Stop.ENGINE_CHANGED) or (stop is Stop.GUARDRAIL_TIGHTENED and self.run.ledger.bad > 0)
             return None if self.run.complete and not told else stop
         finally:
             await cancel_all([feeder, ringer, *self.dispatcher.tasks])
@@ -425,9 +425,11 @@ class Executor:
         self.run.settle(flight.item.index, settled)
         self._land(flight)
         if settled.outcome in BAD:
-            self._bad += 1
-            if self.run.max_failures is not None and self._bad > self.run.max_failures:
-                self.control.final = self.control.final or Stop.TOO_MANY_FAILURES
+            self._heed_failures()
+
+    def _heed_failures(self) -> None:
+        if self.run.max_failures is not None and self.run.ledger.bad > self.run.max_failures:
+            self.control.final = self.control.final or Stop.TOO_MANY_FAILURES
 
     def _land(self, flight: Flight) -> None:
         self._flights.land(flight)

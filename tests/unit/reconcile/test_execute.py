@@ -224,6 +224,18 @@ async def test_run_with_too_many_failures_stops_at_once(max_failures: int) -> No
     assert made.ledger.intended() == []
 
 
+async def test_run_taken_over_that_had_failed_too_often_asks_nothing_more() -> None:
+    """Its holder had stopped asking, and went away while what it had asked was still looked for."""
+    made = scene(6, recovered=True, max_failures=1)
+    made.ledger.settle(0, Outcome.FAILED)
+    made.ledger.settle(1, Outcome.FAILED)
+    made.ledger.intend(2, 3)
+    made.engine.statuses["inv_2"] = S.COMPLETED
+    assert await made.execute() is Stop.TOO_MANY_FAILURES
+    assert made.engine.calls == []
+    assert made.ledger.untouched == 3
+
+
 async def test_run_whose_object_is_deleted_leaves_the_rest_untouched() -> None:
     made = scene(30, limits={"maxInFlight": 1})
     made.engine.before_call = lambda id_: made.cell.put(None) if id_ == "inv_5" else None
