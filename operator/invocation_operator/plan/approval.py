@@ -11,6 +11,7 @@ from invocation_operator.api.v1alpha1.action import ActionSpec, ActionStatus, Pl
 from invocation_operator.api.v1alpha1.approval import Drift
 from invocation_operator.api.v1alpha1.base import EngineIdentity
 from invocation_operator.values.duration import parse_duration
+from invocation_operator.values.times import after
 
 
 class Step(StrEnum):
@@ -37,7 +38,7 @@ def next_step(spec: ActionSpec, status: ActionStatus, engine: EngineIdentity, no
 def expires(spec: ActionSpec, plan: PlanStatus) -> datetime:
     """Return when ``plan`` is too old to be approved. One without a time always is."""
     made = plan.time or datetime(1970, 1, 1, tzinfo=UTC)
-    return made + parse_duration(spec.approval.plan_max_age)
+    return after(made, parse_duration(spec.approval.plan_max_age))
 
 
 def bearable(spec: ActionSpec, planned: int, matching: int) -> bool:

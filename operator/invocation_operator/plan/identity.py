@@ -8,13 +8,13 @@ name; it must never change for specifications that exist.
 import hashlib
 import json
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Any
 
 from invocation_operator.api.v1alpha1.action import ActionSpec, RunPolicy
 from invocation_operator.api.v1alpha1.base import EngineIdentity
 from invocation_operator.target.canonical import canonical as canonical_target
 from invocation_operator.values.duration import format_duration, parse_duration
+from invocation_operator.values.times import format_time
 
 HASH_VERSION = 1
 """Version of the canonical form. A record with an unknown version fails closed: nothing is executed."""
@@ -55,7 +55,7 @@ def canonical_spec(spec: ActionSpec) -> dict[str, Any]:
         if form.get(block) == {}:
             del form[block]
     if spec.not_after is not None:
-        form["notAfter"] = _instant(spec.not_after)
+        form["notAfter"] = format_time(spec.not_after)
     form["target"] = canonical_target(spec.target)
     return form
 
@@ -147,7 +147,3 @@ def _normalise(form: dict[str, Any], path: tuple[str, ...], default: str | None)
         _drop(form, path)
     else:
         holder[path[-1]] = format_duration(length)
-
-
-def _instant(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

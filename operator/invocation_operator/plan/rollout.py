@@ -16,6 +16,7 @@ from invocation_operator.plan.targets import DamagedSet
 from invocation_operator.target.row import InvocationRow
 from invocation_operator.values.duration import parse_duration
 from invocation_operator.values.text import cut
+from invocation_operator.values.times import after
 
 SAMPLE = 5
 """Unhealthy invocations that status shows."""
@@ -69,7 +70,7 @@ class Waves:
         """All of this wave have an outcome: its soak begins, unless it has begun before. Whether it begins."""
         if self.soak_until is not None:
             return False
-        self.soak_until = now + self.soak
+        self.soak_until = after(now, self.soak)
         return True
 
     def looked_at(self, found: Health, now: datetime) -> bool:

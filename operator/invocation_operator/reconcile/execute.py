@@ -131,7 +131,9 @@ class Executor:
             stop = await self._pump(feeder)
             if stop is None and not self.run.complete:
                 raise AssertionError("a run must not end while planned invocations have no outcome")
-            told = stop in (Stop.TIMED_OUT, Stop.ENGINE_CHANGED) or (stop is Stop.GUARDRAIL_TIGHTENED and self.run.ledger.bad > 0)
+            told = stop in (Stop.TIMED_OUT, Stop.ENGINE_CHANGED) or (
+                stop is Stop.GUARDRAIL_TIGHTENED and self.run.ledger.bad > 0
+            )
             return None if self.run.complete and not told else stop
         finally:
             await cancel_all([feeder, ringer, *self.dispatcher.tasks])

@@ -44,6 +44,12 @@ def before(moment: datetime, length: timedelta) -> datetime:
     return full_millisecond(moment - length) if length <= moment - EARLIEST else EARLIEST
 
 
+def after(moment: datetime, length: timedelta) -> datetime:
+    """Return the time ``length`` after ``moment``; at the latest the year 9999: a duration may be longer than that."""
+    moment = in_utc(moment)
+    return moment + length if length <= LATEST - moment else LATEST
+
+
 def milliseconds(moment: datetime) -> int:
     """Return the milliseconds since the epoch of a full millisecond."""
     return (moment - EPOCH) // _MILLISECOND

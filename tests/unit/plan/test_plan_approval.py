@@ -41,6 +41,7 @@ CASES: list[tuple[str, ActionSpec, ActionStatus, Step]] = [
     ("too old, so that what is shown can be approved", spec(), status(60), Step.PLAN),
     ("too old by its own measure", spec(approvedPlan=SHOWN, approval={"planMaxAge": "2m"}), status(), Step.PLAN),
     ("young by its own measure", spec(approvedPlan=SHOWN, approval={"planMaxAge": "1d"}), status(600), Step.CARRY_OUT),
+    ("never too old", spec(approvedPlan=SHOWN, approval={"planMaxAge": "3000000d"}), status(600), Step.CARRY_OUT),
     ("a plan without a time", spec(approvedPlan=SHOWN), status(plan=WITHOUT_TIME), Step.PLAN),
     ("planned on another cluster", spec(approvedPlan=SHOWN), status(engine=ELSEWHERE), Step.PLAN),
     ("planned on an engine that was lost from status", spec(approvedPlan=SHOWN), status(engine=None), Step.PLAN),

@@ -216,6 +216,11 @@ def test_name_of_two_spellings_of_a_time_is_the_same(one: dict[str, Any], other:
     assert name(merged(BASE, one)) == name(merged(BASE, other))
 
 
+@pytest.mark.parametrize("never", ["9999-12-31T23:59:59-05:00", "0001-01-01T00:00:00+05:00"])
+def test_name_of_a_run_whose_time_lies_beyond_all_times_in_utc_can_be_told(never: str) -> None:
+    assert name(merged(BASE, {"notAfter": never})) == name(merged(BASE, {"notAfter": never}))
+
+
 def shuffled(value: Any, dice: random.Random) -> Any:
     """The same manifest with its mappings and sets in another order."""
     if isinstance(value, dict):

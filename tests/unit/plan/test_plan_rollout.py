@@ -12,6 +12,7 @@ from invocation_operator.api.v1alpha1.target import CompletionOutcome, Invocatio
 from invocation_operator.plan.rollout import Health, Waves, ailment, exceeds, first_end, wave_ends, waves_of
 from invocation_operator.plan.targets import DamagedSet
 from invocation_operator.target.row import InvocationRow
+from invocation_operator.values.times import LATEST
 
 S, E = InvocationStatus, CompletionOutcome
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -135,6 +136,12 @@ def test_soak_that_has_begun_does_not_begin_again() -> None:
     assert run.acted_upon(NOW)
     assert not run.acted_upon(NOW + timedelta(hours=1))
     assert run.soak_until == NOW + timedelta(seconds=60)
+
+
+def test_soak_beyond_the_end_of_time_begins() -> None:
+    run = Waves([1, 5], timedelta(days=7_304_484), 0)
+    assert run.acted_upon(NOW)
+    assert run.soak_until == LATEST
 
 
 @given(st.integers(0, 2), st.booleans())

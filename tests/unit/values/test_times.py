@@ -47,6 +47,12 @@ def test_before_beyond_the_year_one_stays_there() -> None:
     assert times.before(NOON, timedelta(milliseconds=1)) == NOON - timedelta(milliseconds=1)
 
 
+def test_after_beyond_the_year_9999_stays_there() -> None:
+    assert times.after(NOON, timedelta(days=7_304_484)) == times.LATEST
+    assert times.after(NOON, times.LATEST - NOON) == times.LATEST
+    assert times.after(NOON, timedelta(seconds=1)) == NOON + timedelta(seconds=1)
+
+
 @pytest.mark.parametrize("moment", [datetime.max.replace(tzinfo=timezone(timedelta(hours=h))) for h in (0, -5)])
 def test_end_of_time_is_a_full_millisecond(moment: datetime) -> None:
     assert times.full_millisecond(moment) == times.LATEST
