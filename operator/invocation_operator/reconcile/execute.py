@@ -399,7 +399,7 @@ class Executor:
         item, stop = flight.item, self.control.final
         if stop is None or not stop.lets_settle:
             return False
-        meant = item.lost and not item.asks and not seen.cancelled and not self.run.operation.inseparable(item)
+        meant = item.lost and not item.asks and not item.signalled(seen) and not self.run.operation.inseparable(item)
         if not meant:
             return False
         if never_sent(item, ask, seen):

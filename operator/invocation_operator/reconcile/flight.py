@@ -120,7 +120,7 @@ class Call:
 
 def never_sent(item: Item, ask: Ask, seen: Seen) -> bool:
     """Whether a cancel that an earlier life meant to send left no trace, so that this is the first one."""
-    return item.lost and not item.asks and ask.verb is Verb.CANCEL and not seen.cancelled
+    return item.lost and not item.asks and ask.verb is Verb.CANCEL and not item.signalled(seen)
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from invocation_operator.engine.client import EngineClient
 from invocation_operator.engine.errors import BadReply
 from invocation_operator.engine.replay import require_caught_up
 from invocation_operator.engine.rows import Row
-from invocation_operator.plan.operation.restarting import CLOCK_MARGIN
+from invocation_operator.plan.operation.base import CLOCK_MARGIN
 from invocation_operator.plan.rollout import SAMPLE, Health, ailment
 from invocation_operator.plan.targets import Planned
 from invocation_operator.target.row import InvocationRow, MalformedRow, row_from_json

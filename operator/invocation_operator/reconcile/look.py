@@ -166,6 +166,7 @@ class Looker:
                 reacted=s.last_index is not None
                 and s.journal_last_index is not None
                 and s.journal_last_index > s.last_index,
+                last_at=s.last_at,
             )
             for id_, s in found.items()
         }

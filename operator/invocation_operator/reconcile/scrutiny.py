@@ -100,7 +100,7 @@ class Scrutiny:
                 seen[n] = view
         for n in lost:
             view = seen[n]
-            flights[n].item.traced |= view is not None and view.cancelled
+            flights[n].item.traced |= view is not None and flights[n].item.signalled(view)
         return told_at, seen
 
     async def _foreseen(self, flights: Sequence[Flight]) -> Mapping[str, list[Child]]:

@@ -10,6 +10,7 @@ from invocation_operator.api.v1alpha1.action import ActionSpec, Outcome
 from invocation_operator.api.v1alpha1.target import CompletionOutcome, InvocationStatus
 from invocation_operator.plan.operation import operation_for
 from invocation_operator.plan.operation.base import (
+    CLOCK_MARGIN,
     Ask,
     Child,
     Evidence,
@@ -60,6 +61,7 @@ PLANNED = Planned(ID, BORN, S.SUSPENDED, "Svc/h")
 BORN_AGAIN = Seen(None, born_again=True)
 GONE = Seen(None)
 SIGNALLED = Signals(1)
+EARLIER = Signals(1, last_at=BORN - CLOCK_MARGIN - timedelta(milliseconds=1))
 REFUSED_RESUME = item(S.PAUSED, Verb.RESUME, done=[])
 
 
@@ -296,6 +298,24 @@ ON_OLD = Seen(row(S.PAUSED, pinned_deployment_id="dp_old"))
             Seen(row(S.SUSPENDED), signals=SIGNALLED),
             LATE,
             Settled(Outcome.UNVERIFIED, "StillSuspended"),  # its signal shows that it was asked
+        ),
+        # After a crash, one that was there before the run is somebody else's; ours would have come after it.
+        ("Cancel", ESCALATING, item(lost=True, before=None), Seen(row(S.SUSPENDED), signals=EARLIER), IN_TIME, None),
+        (
+            "Cancel",
+            ESCALATING,
+            item(lost=True, before=None),
+            Seen(row(S.SUSPENDED), signals=EARLIER),
+            LOST_AFTER,
+            Settled(Outcome.SKIPPED, "CancelPending"),
+        ),
+        (
+            "Cancel",
+            ESCALATING,
+            item(lost=True, before=None),
+            Seen(row(S.SUSPENDED), signals=Signals(2, last_at=BORN - CLOCK_MARGIN)),
+            LOST_AFTER,
+            Ask(Verb.KILL),
         ),
         # A kill is repeated while the same invocation lives.
         ("Kill", {}, item(S.RUNNING, Verb.KILL), Seen(row(S.RUNNING)), BEFORE, None),

@@ -117,7 +117,11 @@ async def test_look_as_planned_reads_no_row_and_only_the_journals_that_there_are
     started, scheduled = await told.as_planned(planned, frozenset({Evidence.SIGNALS}), {inv(2): [child]})
     assert started.row is not None
     assert scheduled.row is not None
-    assert (started.row.status, started.cancelled, started.children) == (InvocationStatus.RUNNING, True, ())
+    assert (started.row.status, started.signals and started.signals.count, started.children) == (
+        InvocationStatus.RUNNING,
+        1,
+        (),
+    )
     assert (scheduled.row.status, scheduled.signals, scheduled.children) == (InvocationStatus.SCHEDULED, None, (child,))
 
 

@@ -20,6 +20,10 @@ NEVER_STARTED = frozenset({InvocationStatus.SCHEDULED, InvocationStatus.PENDING}
 """They have no journal; a cancel makes them vanish, so one that is still there was not cancelled."""
 
 
+CLOCK_MARGIN = timedelta(seconds=5)
+"""How far the clocks of an engine's nodes may be apart."""
+
+
 class Verb(StrEnum):
     """Calls on one invocation, named as the engine names them."""
 
@@ -47,13 +51,15 @@ class Evidence(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Signals:
-    """Cancel signals in one journal. ``reacted``: an entry was written after the last of them.
+    """Cancel signals in one journal. ``reacted``: an entry was written after the last of them; ``last_at``: when that
+    one came, on the engine's clock.
 
     ``count`` is None when the journal cannot tell: there is none, or it is of a format that keeps no signals.
     """
 
     count: int | None
     reacted: bool = False
+    last_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +83,6 @@ class Seen:
     """When one that is paused came to be so, on the engine's clock; None: nobody has asked, or it is not paused."""
     children: Sequence[Child] = ()
     new_is_there: bool = False
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether the journal holds a cancel signal."""
-        return self.signals is not None and bool(self.signals.count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +149,15 @@ class Item:
     new_id: str | None = None
     done: list[Verb] = field(default_factory=list)
     """Calls that the engine accepted, in their order."""
+
+    def signalled(self, seen: Seen) -> bool:
+        """Whether its journal holds a cancel that may be ours: after a crash, one that came after the intent."""
+        signals = seen.signals
+        if signals is None or not signals.count:
+            return False
+        if self.before is not None or signals.last_at is None or self.intended_time is None:
+            return True
+        return signals.last_at >= self.intended_time - CLOCK_MARGIN
 
     @property
     def unknown(self) -> bool:

@@ -94,19 +94,22 @@ class Cancel:
 
     def first_ask(self, item: Item, seen: Seen, ask: Ask) -> Ask | Settled:
         """As at the beginning, but for what follows a cancel that left its signal: also a repeat that was asked for."""
-        return ask if seen.cancelled or ask.verb is not Verb.CANCEL else self.begin(item.planned, seen)
+        return ask if item.signalled(seen) or ask.verb is not Verb.CANCEL else self.begin(item.planned, seen)
 
     def inseparable(self, item: Item) -> bool:
         """A cancel stands alone."""
         return False
 
     def _after_lost_answer(self, item: Item, seen: Seen, now: float) -> Decision:
-        count = seen.signals.count if seen.signals is not None else None
-        if count:
+        if item.signalled(seen):
             return self._push(item, seen, now)
         if now - item.asked_at < self.timing.settle_lost_after:
             return None
         assert seen.row is not None
+        count = seen.signals.count if seen.signals is not None else None
+        if count:
+            # From before the run: ours never came, or it would be the last one.
+            return skipped("CancelPending")
         if expired(item, now, self.timing.timeout):
             return Settled(Outcome.AMBIGUOUS, still(seen.row))
         if count == 0 or seen.row.status in NEVER_STARTED:
@@ -126,7 +129,7 @@ class Cancel:
                 return Ask(Verb.KILL)
         if expired(item, now, timing.timeout):
             # With its signal in the journal it is known to have been asked; what it led to is not seen.
-            unknown = item.unknown and not seen.cancelled
+            unknown = item.unknown and not item.signalled(seen)
             return Settled(Outcome.AMBIGUOUS if unknown else Outcome.UNVERIFIED, still(seen.row))
         if timing.repeat_cancel and now - item.asked_at >= timing.repeat_after and _no_reaction(seen):
             return Ask(Verb.CANCEL)

@@ -6,10 +6,10 @@ restarted (422), nor invocations whose journal was purged (410).
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
 
 from invocation_operator.api.v1alpha1.action import Outcome
 from invocation_operator.plan.operation.base import (
+    CLOCK_MARGIN,
     Ask,
     Child,
     Decision,
@@ -27,9 +27,6 @@ from invocation_operator.plan.operation.base import (
     skipped,
 )
 from invocation_operator.plan.targets import Planned
-
-CLOCK_MARGIN = timedelta(seconds=5)
-"""How far the clocks of an engine's nodes may be apart."""
 
 WORKFLOW = "workflow"
 """``target_service_ty`` of workflow runs and of their shared handlers."""
