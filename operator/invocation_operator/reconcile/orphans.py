@@ -1,4 +1,5 @@
-"""Records whose run nobody will finish: the object was deleted while no operator was there to see it.
+"""Records whose run nobody will finish: the object was deleted while no operator was there to see it, or asks for
+another run by now.
 
 Looked at now and then. Such a run is closed as stopped, so that the audit trail says how it ended.
 """
@@ -10,7 +11,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from invocation_operator.api.v1alpha1.action import Phase
+from invocation_operator.api.v1alpha1.action import ACTION_KIND, Phase
 from invocation_operator.cluster.client import KubeClient
 from invocation_operator.cluster.errors import (
     ClusterError,
@@ -22,6 +23,7 @@ from invocation_operator.cluster.errors import (
 from invocation_operator.cluster.records import Record, RecordStore
 from invocation_operator.cluster.resources import SOURCES
 from invocation_operator.plan.identity import HASH_VERSION
+from invocation_operator.reconcile import parse
 from invocation_operator.reconcile.control import Stop
 from invocation_operator.reconcile.narrate import STOPS, abandoned
 from invocation_operator.reconcile.takeover import Leases
@@ -32,11 +34,12 @@ EVERY_SECONDS = 60.0
 FIRST_SECONDS = 5.0
 WATCHING_SECONDS = 5.0
 """How often a record is looked at whose holder may still be alive."""
+ANOTHER_RUN = "the operator was interrupted, and the object asks for another run by now (spec.runId)"
 
 
 @dataclass(slots=True)
 class Orphans:
-    """Closes unfinished records without an object."""
+    """Closes unfinished records without an object that asks for their run."""
 
     client: KubeClient
     records: RecordStore
@@ -82,7 +85,8 @@ class Orphans:
         """Close one if it is an orphan; True when its holder's lease must run out first."""
         if self.namespaces and record.spec.source.namespace not in self.namespaces:
             return False
-        if await self._has_object(record):
+        why = await self._forsaken(record)
+        if why is None:
             return False
         if record.name in self.running:
             return True
@@ -91,21 +95,26 @@ class Orphans:
         self.leases.forget(record.name)
         update = {
             "phase": Phase.STOPPED,
-            "message": abandoned(STOPS[Stop.DELETED]),
+            "message": abandoned(why),
             "completion_time": datetime.now(UTC),
         }
         await self.records.close(record, record.status.model_copy(update=update))
-        log.info("closed the record of a deleted object", record=record.name)
+        log.info("closed the record of a run that nobody finishes", record=record.name, why=why)
         return False
 
-    async def _has_object(self, record: Record) -> bool:
+    async def _forsaken(self, record: Record) -> str | None:
+        """Return why nobody will finish the run, as its object tells; None: somebody will."""
         source = record.spec.source
         resource = SOURCES.get(source.kind)
         if resource is None:
             # Of a kind that only a newer operator knows: not ours to end.
-            return True
+            return None
+        acts = source.kind == ACTION_KIND.kind
         try:
-            obj = await self.client.get(resource, source.namespace, source.name, metadata_only=True)
+            obj = await self.client.get(resource, source.namespace, source.name, metadata_only=not acts)
         except ObjectNotFound:
-            return False
-        return bool(obj["metadata"]["uid"] == source.uid)
+            return STOPS[Stop.DELETED]
+        if obj["metadata"]["uid"] != source.uid:
+            return STOPS[Stop.DELETED]
+        # Its status may never have told of this run: then the API server has let another one be asked for.
+        return ANOTHER_RUN if acts and parse.run_id_of(obj) != record.spec.run_id else None

@@ -54,13 +54,18 @@ class Subject:
     @property
     def run_id(self) -> str | None:
         """``spec.runId``, also of a specification that cannot be used as a whole."""
-        run_id = (self.obj.get("spec") or {}).get("runId")
-        return run_id if isinstance(run_id, str) else None
+        return run_id_of(self.obj)
 
     @property
     def generation(self) -> int:
         """Generation of its specification."""
         return int(self.obj["metadata"].get("generation", 1))
+
+
+def run_id_of(obj: Object) -> str | None:
+    """Return ``spec.runId``, also of a specification that cannot be used as a whole."""
+    run_id = (obj.get("spec") or {}).get("runId")
+    return run_id if isinstance(run_id, str) else None
 
 
 def source_of(kind: str, obj: Object) -> RecordSource:

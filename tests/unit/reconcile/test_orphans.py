@@ -45,6 +45,17 @@ async def test_orphans_are_closed_beside_records_that_cannot_be_read() -> None:
     assert [kube.phase(name) for name in ("c-orphan", "d-alive", "e-newer-kind")] == ["Stopped", None, None]
 
 
+async def test_orphans_are_runs_that_their_object_does_not_ask_for_any_more() -> None:
+    """Its operator went away before the object's status told of the run, so the API server took a new ``runId``."""
+    kube = Keeper()
+    kube.record("a-first", "act")
+    kube.record("b-before", "act", runId="one")
+    kube.record("c-now", "act", runId="two")
+    kube.put(ACTIONS, "shop", "act", metadata={"uid": "u"}, spec={"runId": "two"})
+    assert await orphans(kube).close_all() is False
+    assert [kube.phase(name) for name in ("a-first", "b-before", "c-now")] == ["Stopped", "Stopped", None]
+
+
 async def test_orphans_without_the_right_to_look_close_nothing() -> None:
     kube = Keeper()
     kube.record("a-orphan", "gone")
