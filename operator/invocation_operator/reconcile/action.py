@@ -77,7 +77,7 @@ class ActionReconciler:
             structlog.contextvars.bind_contextvars(action=subject.spec.action.value, run=subject.spec.run_id)
         board = Board(self.client, cell, cell.obj, subject.status)
         try:
-            if parse.terminal(subject):
+            if _ended(subject):
                 return await self._acknowledge(board, subject)
             try:
                 return await self._advance(cell, board, subject)
@@ -119,6 +119,11 @@ class ActionReconciler:
     async def _advance(self, cell: Cell, board: Board, subject: Subject) -> Outcome:
         """What was begun comes first, whatever the object says by now."""
         begun = await self._begun(subject)
+        if begun is None and parse.terminal(subject):
+            # A dry run. Where it was to be carried out for a moment it may have been begun, and its operator gone.
+            begun = await self.lock.unfinished_of(subject.source, subject.run_id)
+            if begun is None:
+                return await self._acknowledge(board, subject)
         if begun is not None:
             return await self._meet(cell, board, subject, begun)
         spec = subject.spec
@@ -250,7 +255,7 @@ class ActionReconciler:
         if current is None:
             return Done()
         board = Board(self.client, cell, current.obj, current.status)
-        if parse.terminal(current) or current.run_id != subject.run_id:
+        if _ended(current) or current.run_id != subject.run_id:
             return Done() if parse.settled(current.obj) else Retry(0.0)
         try:
             return await self._resume_or_tell(cell, board, current, record)
@@ -304,16 +309,17 @@ class ActionReconciler:
             c.model_copy(update={"observed_generation": subject.generation}) for c in subject.status.conditions or ()
         ]
         update = {"observed_generation": subject.generation, "conditions": conditions or None}
-        await board.write(subject.status.model_copy(update=update))
+        # Another operator may have begun the next run by now, and ended it.
+        await board.decide(subject.status.model_copy(update=update), subject.obj)
         return Done()
 
     async def _refuse(self, board: Board, subject: Subject, refusal: Refusal) -> Outcome:
         turn = narrate.refused(refusal)
-        return await self._conclude(board, subject, turn, unbegun=True, plan=None, progress=None, results=None)
+        return await self._conclude(board, subject, turn, plan=None, progress=None, results=None)
 
     async def _expire(self, board: Board, subject: Subject, not_after: datetime) -> Outcome:
         created = datetime.fromisoformat(subject.obj["metadata"]["creationTimestamp"])
-        return await self._conclude(board, subject, narrate.expired(not_after, created), unbegun=True)
+        return await self._conclude(board, subject, narrate.expired(not_after, created))
 
     async def _already_executed(self, board: Board, subject: Subject, record: Record) -> Outcome:
         turn = narrate.already_executed(record)
@@ -325,7 +331,7 @@ class ActionReconciler:
         turn = narrate.planned(plan.total)
         fields = {"engine": resolved.identity, "plan": plan, "start_time": now, "progress": None, "results": None}
         asker = self.authors.requester(subject.obj)
-        return await self._conclude(board, subject, turn, unbegun=True, requested_by=asker, **fields)
+        return await self._conclude(board, subject, turn, requested_by=asker, **fields)
 
     async def _finish_from(self, board: Board, subject: Subject, record: Record) -> Outcome:
         """The operator went away between the record's end and the object's: the record knows how it ended."""
@@ -349,17 +355,15 @@ class ActionReconciler:
             completion_time=status.completion_time,
         )
 
-    async def _conclude(
-        self, board: Board, subject: Subject, turn: Turn, *, unbegun: bool = False, **fields: object
-    ) -> Outcome:
-        """Write the end. That of what was not begun is decided on the object as it was read: where two operators work,
-        the other one may have begun and ended it meanwhile.
+    async def _conclude(self, board: Board, subject: Subject, turn: Turn, **fields: object) -> Outcome:
+        """Write the end, decided on the object as it was read: where two operators work, the other one may have begun
+        and ended this run meanwhile, or the next one.
         """
         now = datetime.now(UTC)
         ended = {"completion_time": now, **fields}
         known = narrate.of_this_run(board.status, subject.run_id)
         status = narrate.apply(known, turn, generation=subject.generation, now=now, **ended)
-        await (board.decide(status, subject.obj) if unbegun else board.write(status))
+        await board.decide(status, subject.obj)
         self.events.tell(board.obj, turn.reason, turn.message, "Warning" if turn.stalled else "Normal")
         if subject.spec is not None:
             metrics.run_concluded(subject.spec.action, turn.phase)
@@ -402,6 +406,11 @@ class ActionReconciler:
         if before is None or before.reason != turn.reason:
             self.events.tell(board.obj, turn.reason, turn.message, "Warning")
             log.info("waiting", reason=turn.reason, message=turn.message)
+
+
+def _ended(subject: Subject) -> bool:
+    """Whether a run has ended, by what its object tells; a dry run is none."""
+    return parse.terminal(subject) and subject.status.phase is not Phase.PLANNED
 
 
 def _made_by_newer(record: str) -> Waiting:

@@ -19,6 +19,11 @@ from invocation_operator.cluster.resources import ACTIONS
 from invocation_operator.plan.report import within
 from invocation_operator.reconcile.cell import Cell
 
+
+class Overtaken(WriteConflict):
+    """The status tells of a later run: another operator has ended this one, and begun the next."""
+
+
 AGAIN = "To run it again set a new spec.runId."
 
 
@@ -95,7 +100,8 @@ class Board:
     async def write(self, status: ActionStatus, *, insist: bool = False) -> None:
         """Write ``status``, in what an object may hold; with ``insist`` for as long as the API server is away.
 
-        Raises ``ObjectNotFound`` or ``WriteConflict`` when the object is gone or replaced.
+        Raises ``ObjectNotFound`` or ``WriteConflict`` when the object is gone or replaced, and ``Overtaken`` when its
+        status tells of a later run.
         """
         self.status = status = within(status)
         async with self._turn:
@@ -116,8 +122,18 @@ class Board:
         self.status = status
 
     async def _write(self, status: ActionStatus) -> None:
+        known = ((self._obj.get("status") or {}).get("runId"), status.run_id)
+
+        def meant(current: Object) -> ActionStatus:
+            told = current.get("status") or {}
+            if told.get("record") is not None and told.get("runId") not in known:
+                raise Overtaken(f"the status tells of the run {told['record']} by now")
+            return status
+
         try:
-            obj = await status_writer.write(self._client, ACTIONS, self.obj, status)
+            obj = await status_writer.change(self._client, ACTIONS, self.obj, meant)
+        except Overtaken:
+            raise
         except (ObjectNotFound, WriteConflict):
             self._gone()
             raise
