@@ -30,8 +30,8 @@ class Consent:
         """What ConfigMaps hold, as they were first."""
         self._shown: dict[tuple[str, str], Identities] = {}
         """The set behind a hash, by the object that showed it."""
-        self._standing: dict[str, str] = {}
-        """The approval that an object's status says was taken up."""
+        self._standing: dict[tuple[str, str | None], str] = {}
+        """The approval that an object's status says was taken up, by object and run."""
 
     def _asked_for(self, name: str) -> bool:
         return self._world.scenario.applied[name].approved
@@ -52,11 +52,12 @@ class Consent:
             shown = self._shown[uid, plan["hash"]] = self._set_of(uid, plan["hash"])
             if len(shown) != plan["total"]:
                 yield f"{plan['total']} are shown and {len(shown)} are kept under {plan['hash']}"
-        standing = self._standing.get(uid)
+        run = uid, status.get("runId")
+        standing = self._standing.get(run)
         if standing is not None and approval != standing:
             yield f"the approval of {standing} was taken up, now it is {approval}"
         if approval is not None and standing is None:
-            self._standing[uid] = approval
+            self._standing[run] = approval
             yield from self._taken_up(obj, plan, approval)
 
     def _taken_up(self, obj: dict[str, Any], plan: dict[str, Any], approval: str) -> Iterator[str]:
@@ -75,8 +76,9 @@ class Consent:
         if not self._asked_for(run.of):
             return
         uid, approval = run.record.spec.source.uid, run.record.spec.approval
-        if approval is None or self._standing.get(uid) != approval.hash:
-            yield f"a run begins on {approval and approval.hash}, and {self._standing.get(uid)} was approved"
+        standing = self._standing.get((uid, run.record.spec.run_id))
+        if approval is None or standing != approval.hash:
+            yield f"a run begins on {approval and approval.hash}, and {standing} was approved"
 
     def complete(self, run: "Run") -> Iterator[str]:
         """All of the set can be read."""

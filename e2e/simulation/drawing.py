@@ -11,6 +11,8 @@ from invocation_operator.cluster.chunks import SetSizes
 
 SEVERAL_FROM = 200_000
 """The first seed that draws several runs on one engine."""
+AGAIN_FROM = 1_000_000
+"""The first seed whose runs may be looked at before, and done again."""
 WAVES: tuple[list[int | str], ...] = ([1], [1, "50%"], ["10%", "50%"], [2, 4], ["1%"])
 
 
@@ -56,7 +58,34 @@ def drawn(seed: int, *, most: int = 40) -> Scenario:
     )
     varied = _varied(made, Random(f"{seed}/variants"))
     alone = _held(_swept(varied, Random(f"{seed}/sweeps")), Random(f"{seed}/holds"))
+    if seed >= AGAIN_FROM:
+        dice = Random(f"{seed}/again")
+        alone = alone if alone.sweep is not None else _again(alone, dice)
+        if dice.random() < 0.7:
+            return alone
     return alone if seed < SEVERAL_FROM else crowds.crowd(alone, Random(f"{seed}/several"), most=most)
+
+
+def _again(scenario: Scenario, dice: Random) -> Scenario:
+    """Some are looked at before they are carried out, some are done again, with a new ``runId``."""
+    events, spec = list(scenario.events), dict(scenario.spec)
+    if spec.get("mode") is None and dice.random() < 0.4:
+        spec["mode"] = "DryRun"
+        at = dice.choice((dice.uniform(0.0, 0.3), dice.uniform(0.0, 5.0)))
+        events.append(Event(at, "say", {"mode": "Execute"}))
+        while dice.random() < 0.4:
+            at += dice.choice((dice.uniform(0.0, 0.1), dice.uniform(0.0, 1.0), dice.uniform(0.0, 10.0)))
+            events.append(Event(at, "say", {"mode": dice.choice(("DryRun", "Execute"))}))
+        events.append(Event(at + dice.uniform(0.0, 10.0), "say", {"mode": "Execute"}))
+    at = 0.0
+    while dice.random() < 0.6:
+        at += dice.choice((dice.uniform(0.0, 0.3), dice.uniform(0.0, 3.0), dice.uniform(0.0, 20.0)))
+        events.append(Event(at, "again", f"run-{len(events)}"))
+        if dice.random() < 0.3:
+            events.append(Event(at + dice.uniform(0.0, 3.0), "patch", {"ttlSecondsAfterFinished": 86400}))
+    while dice.random() < 0.4:
+        events.append(Event(dice.uniform(0.0, 20.0), dice.choice(("second", "kill", "drain")), 0))
+    return scenario.but(spec=spec, events=tuple(events))
 
 
 def _swept(scenario: Scenario, dice: Random) -> Scenario:

@@ -95,6 +95,8 @@ class World:
         self.engine = Engine(self.later, self.loop.time, self._dice["engine"], _tables(), skew=scenario.skew_seconds)
         self.engine.slowness = scenario.slowness
         self.population: list[Invocation] = []
+        self.said: dict[str, dict[str, Any]] = {}
+        """What of the specifications was changed where manifests are kept, by the object's name."""
         self.observer = Observer(self)
         self.api.watch("invocationrecords", self._collect_late)
         self.engine.noted = self.observer.noted

@@ -7,7 +7,7 @@ they are stored, invocations as they live and die.
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from structlog.contextvars import get_contextvars
@@ -28,6 +28,7 @@ from e2e.simulation.sharing import Sharing
 from e2e.simulation.standing import Standings
 from invocation_operator.cluster.records import Record
 from invocation_operator.plan.ledger import Ledger
+from invocation_operator.plan.operation.base import CLOCK_MARGIN
 from invocation_operator.plan.targets import Planned, decode
 from invocation_operator.values.ids import NOBODY
 
@@ -208,6 +209,8 @@ class Observer:
         self._shared(told, self._sharing.leaves(call))
         self._problems("fair", told, self._fairness.leaves(call))
         runs = [run for run in self._runs.values() if run.of == call.of and call.id in run.index]
+        if len(runs) > 1:
+            runs = [run for run in runs if not run.record.finished] or runs
         if not runs:
             self.problem("set", f"{told}: no record holds it")
             return
@@ -216,7 +219,9 @@ class Observer:
         for run in runs:
             if call.op in PLANNED_OPS:
                 self._problems("waves", told, self._rollouts.leaves(call, run))
-        if not any(run.record.holder == call.process.name for run in runs):
+        held = [run for run in runs if run.record.holder == call.process.name]
+        call.runs = frozenset(run.name for run in held if run.intended(call.id))
+        if not held:
             self.problem("holder", f"{told}: the record is held by {[run.record.holder for run in runs]}")
         if not any(run.intended(call.id) for run in runs):
             self.problem("intent", f"{told}: no intent is written down")
@@ -291,7 +296,7 @@ class Observer:
             call.made = self.world.engine.history[-1]
         before = [other for other in self._accepted[op, identity(met)] if other.left_a_trace]
         self._accepted[op, identity(met)].append(call)
-        mine = sum(other.of == call.of for other in before)
+        mine = sum(other.of == call.of and not other.runs.isdisjoint(call.runs) for other in before)
         # Each run has one, and so has the object that asks for it: a record that was taken back was not carried out.
         if len(before) >= len(runs) or mine:
             self.problem("once", f"{told}: for the {len(before) + 1}. time, {mine} of them for {call.of}")
@@ -332,10 +337,17 @@ class Observer:
 
     def _judge(self, run: Run) -> None:
         lives = {identity(one): one for one in self.world.engine.history}
-        mine = [call for call in self.calls if call.of == run.of]
-        others = {(call.op, call.id) for call in self.calls if call.of != run.of}
+        mine = [call for call in self.calls if run.name in call.runs]
+        others = {(call.op, call.id) for call in self.calls if run.name not in call.runs and self._is_near(call, run)}
         for kind, text in judge(run, lives, mine, uncertain=self.uncertain, others=others):
             self.problem(kind, text)
+
+    def _is_near(self, call: Call, run: Run) -> bool:
+        """Whether what came of a call may be taken for the run's own after a crash: it did not come long before."""
+        engine = self.world.engine
+        began = run.record.spec.start_time.timestamp() - engine.now() + self.world.loop.time()
+        arrives = call.sent_at + self.world.scenario.call_timeout_seconds
+        return arrives >= began - CLOCK_MARGIN.total_seconds()
 
     def _status(self, one: Applied) -> None:
         obj = self._object(one)
@@ -346,9 +358,8 @@ class Observer:
         run = self._runs.get(status.get("record") or "")
         if obj is None:
             return
+        self._problems("status", one.name, self._told_of_another(obj, status))
         if run is None:
-            if any(run.record.spec.source.uid == obj["metadata"]["uid"] for run in self._runs.values()):
-                self.problem("status", "the object does not name the record of its run")
             return
         if status.get("phase") == "AlreadyExecuted":
             if run.record.spec.source.uid == obj["metadata"]["uid"] and not self.closed:
@@ -363,6 +374,16 @@ class Observer:
         for name in ("phase", "progress", "results"):
             if status.get(name) != told.get(name):
                 self.problem("status", f"{name} of {one.name} is {status.get(name)}, the record says {told.get(name)}")
+
+    def _told_of_another(self, obj: dict[str, Any], status: Mapping[str, Any]) -> Iterator[str]:
+        """Whether the object tells of the run that it asks for, and that it was carried out if it was."""
+        asked_for, phase = (obj["metadata"]["uid"], obj["spec"].get("runId")), status.get("phase")
+        if status.get("runId") != asked_for[1]:
+            yield f"{phase} is told of the run {status.get('runId')}, and {asked_for[1]} is asked for"
+        for run in self._runs.values():
+            spec, told = run.record.spec, status.get("record")
+            if (spec.source.uid, spec.run_id) == asked_for and told != run.name:
+                yield f"{phase} is told of {told}, and the record of its run is {run.name}"
 
     def _storms(self) -> None:
         """In an outage few requests are made, however long it lasts."""

@@ -29,6 +29,8 @@ class Call:
     sent_at: float
     looked_at: float
     truly_looked_at: float
+    runs: frozenset[str] = frozenset()
+    """Records of the runs of which it may be a part: an object may ask for several, one after the other."""
     status: int | None = None
     met: Invocation | None = None
     answered: bool = False

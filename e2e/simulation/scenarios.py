@@ -8,6 +8,7 @@ from e2e.simulation import sweeping
 from e2e.simulation.applied import ENGINE, NAME, NAMESPACE, SERVICE, Applied, seconds_of
 from e2e.simulation.engine import Engine, Invocation
 from invocation_operator.cluster.chunks import SetSizes
+from invocation_operator.cluster.records import TERMINAL
 
 if TYPE_CHECKING:
     from e2e.simulation.history import World
@@ -135,6 +136,29 @@ def _patch(world: "World", one: Applied, spec: dict[str, Any]) -> None:
         world.api.patch(one.plural, NAMESPACE, one.name, {"spec": spec})
 
 
+def _say(world: "World", one: Applied, spec: dict[str, Any]) -> None:
+    """The manifest is changed where it is kept, and applied."""
+    world.said.setdefault(one.name, {}).update(spec)
+    _patch(world, one, spec)
+
+
+def _again(world: "World", one: Applied, run_id: str, tries: int = 200) -> None:
+    """A person wants it done again, and is heard once the run has ended: before, the API server refuses it."""
+    obj = _object(world, one)
+    if obj is None or not tries:
+        return
+    if one.phase(obj) in TERMINAL:
+        _say(world, one, {"runId": run_id})
+        return
+    world.events_left += 1
+
+    def once_more() -> None:
+        world.events_left -= 1
+        _again(world, one, run_id, tries - 1)
+
+    world.later(0.3, once_more)
+
+
 def _delete(world: "World", one: Applied, _: Any) -> None:
     world.api.delete(one.plural, NAMESPACE, one.name)
     world.later(1.0, world.api.collect_garbage)
@@ -142,7 +166,9 @@ def _delete(world: "World", one: Applied, _: Any) -> None:
 
 def _create(world: "World", one: Applied, _: Any) -> None:
     if _object(world, one) is None:
-        world.api.create(one.plural, NAMESPACE, one.manifest(world.population))
+        made = one.manifest(world.population)
+        said = world.said.get(one.name, {})
+        world.api.create(one.plural, NAMESPACE, {**made, "spec": {**made["spec"], **said}})
 
 
 def _engine_limits(world: "World", limits: dict[str, int]) -> None:
@@ -283,6 +309,8 @@ HAPPENINGS: dict[str, Happen] = {
 }
 OF_ONE: dict[str, HappenToOne] = {
     "patch": _patch,
+    "say": _say,
+    "again": _again,
     "delete": _delete,
     "create": _create,
     "approve": _approve,

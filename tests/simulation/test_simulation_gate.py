@@ -13,7 +13,7 @@ import pytest
 
 from e2e.simulation import farm, search
 from e2e.simulation.__main__ import ALSO
-from e2e.simulation.drawing import SEVERAL_FROM
+from e2e.simulation.drawing import AGAIN_FROM, SEVERAL_FROM
 from e2e.simulation.history import SLOW_FROM, Outcome
 from e2e.simulation.scenarios import POPULATIONS, Event, smallest, with_approval
 from e2e.simulation.wires import CRASH_AFTER, CRASH_BEFORE, LATE, LOST_ANSWER, REFUSED, SLOW_ANSWER, SLOW_REQUEST, Fault
@@ -69,7 +69,7 @@ def test_crash_lost_answer_and_late_call_at_every_boundary_break_nothing(action:
     assert [told(outcome) for outcome in tally.failed] == []
 
 
-@pytest.mark.parametrize("first", range(SLOW_FROM, SLOW_FROM + SEEDS, PART))
+@pytest.mark.parametrize("first", [*range(SLOW_FROM, SLOW_FROM + SEEDS, PART), AGAIN_FROM])
 def test_seeds_break_nothing(first: int) -> None:
     tally = search.Tally()
     for seed in range(first, first + PART):
@@ -226,6 +226,63 @@ def test_soak_that_is_taken_over_is_as_long_by_any_clock() -> None:
 
 def digest(seed: int) -> str:
     return hashlib.sha256("\n".join(search.play_seed(seed).trace).encode()).hexdigest()
+
+
+# Runs that are looked at before, and done again.
+
+
+def status_writes(outcome: Outcome) -> list[int]:
+    """Boundaries at which the object's status is written."""
+    lines = [line for line in outcome.trace if "PATCH" in line and line.endswith("/invocationactions/act/status")]
+    return [int(line.partition("#")[2].split()[0]) for line in lines]
+
+
+def test_status_has_all_of_its_run_when_the_first_of_it_was_answered_late() -> None:
+    """What was told next had begun from a status without a record, or from that of the run before."""
+    scenario = smallest("RestartAsNew", 4).but(epilogue=False, events=(Event(6.0, "again", "run-1"),))
+    scenario = scenario.but(spec={**scenario.spec, "limits": {"operationsPerSecond": 1}})
+    clean = search.play(0, scenario, {})
+    assert clean.problems == []
+    for number in status_writes(clean):
+        assert told(search.play(0, scenario, {number: Fault(SLOW_ANSWER, 2.5)})).endswith("[]")
+
+
+def test_run_whose_operator_went_away_before_it_said_so_goes_on_although_it_is_a_dry_run_again() -> None:
+    """Its object told for ever that it was planned, and its record that it runs."""
+    scenario = smallest("Cancel", 2)
+    back = (Event(1.0, "say", {"mode": "Execute"}), Event(1.2, "say", {"mode": "DryRun"}))
+    scenario = scenario.but(spec={**scenario.spec, "mode": "DryRun"}, events=back, epilogue=False)
+    clean = search.play(0, scenario, {})
+    first = search._record(clean)
+    for number, kind in ((first, CRASH_AFTER), (first + 1, CRASH_BEFORE), (first + 1, CRASH_AFTER)):
+        outcome = search.play(0, scenario, {number: Fault(kind)})
+        assert told(outcome).endswith("[]")
+        assert outcome.phase == "Succeeded"
+
+
+def test_what_is_told_late_of_a_run_does_not_take_the_place_of_the_next_one() -> None:
+    """Two operators: one ends a run or takes note of a change, and is not heard before the other has done the next."""
+    events = (
+        Event(0.5, "second"),
+        Event(5.0, "patch", {"ttlSecondsAfterFinished": 86400}),
+        Event(6.0, "again", "run-1"),
+    )
+    scenario = smallest("Cancel", 2).but(events=events, epilogue=False)
+    for number in status_writes(search.play(0, scenario, {})):
+        assert told(search.play(0, scenario, {number: Fault(SLOW_REQUEST, 8.0)})).endswith("[]")
+
+
+@pytest.mark.parametrize(
+    ("seed", "why"),
+    [
+        (1_000_739, "a run of which no status tells, and another one is asked for: nobody closed its record"),
+        (1_000_300, "a run that ended was told of a specification that asks for the next one already"),
+        (1_000_321, "a cancel of the run before, found after a crash, was taken for the run's own"),
+    ],
+)
+def test_seed_of_runs_that_are_done_again_breaks_nothing(seed: int, why: str) -> None:
+    outcome = search.play_seed(seed)
+    assert outcome.problems == [], why
 
 
 def test_seed_gives_the_same_history_to_the_last_step_in_every_process() -> None:

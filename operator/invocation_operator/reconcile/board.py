@@ -18,6 +18,7 @@ from invocation_operator.cluster.errors import ClusterUnavailable, ObjectNotFoun
 from invocation_operator.cluster.resources import ACTIONS
 from invocation_operator.plan.report import within
 from invocation_operator.reconcile.cell import Cell
+from invocation_operator.reconcile.parse import run_id_of
 
 
 class Overtaken(WriteConflict):
@@ -69,6 +70,8 @@ class Board:
         self._client = client
         self._cell = cell
         self._obj = obj
+        self._run_id = run_id_of(obj)
+        self._generation = int(obj["metadata"].get("generation", 1))
         self._turn = asyncio.Lock()
         self.status = status
 
@@ -79,9 +82,11 @@ class Board:
 
     @property
     def generation(self) -> int:
-        """Generation of the specification as it is now, as long as that is the same run."""
-        same = self.obj.get("spec", {}).get("runId") == self._obj.get("spec", {}).get("runId")
-        return int((self.obj if same else self._obj)["metadata"].get("generation", 1))
+        """Generation of the specification as it is now, as long as that asks for the same run."""
+        obj = self.obj
+        if run_id_of(obj) == self._run_id:
+            self._generation = int(obj["metadata"].get("generation", 1))
+        return self._generation
 
     @property
     def title(self) -> str:

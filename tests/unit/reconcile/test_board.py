@@ -50,3 +50,18 @@ async def test_what_was_said_is_the_base_of_what_is_said_next_also_before_it_is_
     await asyncio.gather(first, second)
     assert keeper.written[-1] == {"observedGeneration": 3, "record": "iact-1"}
     assert board.status.record == "iact-1"
+
+
+def test_status_of_a_run_is_not_that_of_a_specification_that_asks_for_the_next_one() -> None:
+    def version(number: int, generation: int, run_id: str) -> Object:
+        metadata = {**OBJ["metadata"], "resourceVersion": str(number), "generation": generation}
+        return {"metadata": metadata, "spec": {"runId": run_id}}
+
+    first = version(1, 1, "one")
+    cell = Cell(("shop", "a"), first)
+    board = Board(cast("KubeClient", Keeper()), cell, first, ActionStatus())
+    cell.put(version(2, 2, "one"))
+    assert board.generation == 2
+    cell.put(version(3, 3, "two"))
+    board._keep(version(4, 3, "two"))
+    assert board.generation == 2
