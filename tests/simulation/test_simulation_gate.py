@@ -221,6 +221,22 @@ def test_soak_that_is_taken_over_is_as_long_by_any_clock() -> None:
     assert outcome.problems == [], told(outcome)
 
 
+def test_own_limit_that_is_lowered_once_everything_was_asked_holds_for_what_follows() -> None:
+    """Nothing was left to be fed, and so nobody took the limit in: kills followed as fast as before."""
+    spec = {"verification": {"timeout": "90s"}, "escalation": {"killAfter": "8s"}}
+    events = (Event(1.0, "patch", {"limits": {"operationsPerSecond": 1}}),)
+    scenario = smallest("Cancel").but(handlers=(("fail_slow_retry", "backing-off"),) * 8, spec=spec, events=events)
+    outcome = search.play(0, scenario.but(epilogue=False), None)
+    assert outcome.problems == [], told(outcome)
+    assert outcome.calls == 16
+
+
+@pytest.mark.parametrize("seed", [202609])
+def test_run_whose_part_of_the_queue_waits_already_does_not_ask_for_turns_without_a_pause(seed: int) -> None:
+    outcome = search.play_seed(seed)
+    assert outcome.problems == [], told(outcome)
+
+
 # Replays.
 
 

@@ -185,7 +185,6 @@ class Executor:
     async def _feed(self) -> None:
         run = self.run
         if run.recovered:
-            self._take_limits()
             for index in sorted(self._earlier):
                 await self.lane.acquire(1)
                 self._launch([run.lost(index, self.clock)])
@@ -276,6 +275,8 @@ class Executor:
         stopped_at = 0.0
         while True:
             self.dispatcher.listen()
+            # Also when nothing is left to be fed: what follows a first call keeps to them too.
+            self._take_limits()
             stop, now = self.control.stop(), self.clock.now()
             if self.dispatcher.failure is not None:
                 raise self.dispatcher.failure

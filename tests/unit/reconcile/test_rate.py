@@ -47,6 +47,29 @@ def test_rate_is_not_exceeded_when_turns_are_given_back_after_it_was_lowered() -
     assert worst <= 12
 
 
+def test_rate_that_a_person_lowers_once_everything_was_asked_holds_for_what_follows() -> None:
+    """Nothing is left to be fed then, and what escalates is asked as fast as before."""
+
+    async def play() -> None:
+        loop = asyncio.get_running_loop()
+        spec: dict[str, Any] = {"escalation": {"killAfter": "8s"}}
+        made = scene(12, limits={"operationsPerSecond": 50}, now=loop.time, **spec)
+        made.engine.effect_after = 1000
+        killed: list[float] = []
+        made.engine.before_call = lambda _: killed.append(loop.time()) if loop.time() > 5.0 else None
+        running = asyncio.create_task(made.executor.execute())
+        await asyncio.sleep(2.0)
+        assert len(made.engine.calls) == 12
+        made.change(limits={"operationsPerSecond": 2})
+        await asyncio.sleep(14.0)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert len(killed) >= 6
+        assert max(sum(1 for x in killed if s <= x < s + 1.0) for s in killed) <= 3
+
+    virtual_time.run(play())
+
+
 @dataclass
 class Slow:
     """Answers nothing for a while, and everything at once after that."""
