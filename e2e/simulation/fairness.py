@@ -35,8 +35,13 @@ class _Waits:
     """When it became so, or could go on after a stop."""
     since: float
     """When it last made a step; infinite while it is stopped."""
-    calls: int = 0
+    done_before: int = 0
+    """How many had been asked, or left alone, by then."""
     asked: set[str] = field(default_factory=set)
+
+    def done(self, run: Run) -> int:
+        """How many have been asked by now, or left alone."""
+        return sum(id_ in self.asked or run.settled(id_) for id_ in run.index)
 
 
 class Fairness:
@@ -54,7 +59,6 @@ class Fairness:
         """A call leaves."""
         waits = self._waits.get(call.of or "")
         if waits is not None:
-            waits.calls += call.id not in waits.asked
             waits.asked.add(call.id)
             yield from self._step(call.of or "", waits)
 
@@ -73,13 +77,17 @@ class Fairness:
             if self._standings.of[of].stopped_since is not None:
                 waits.since = float("inf")
             elif waits.since == float("inf"):
+                run = self._run(of)
                 waits.able_at = waits.since = self._world.loop.time()
-                waits.calls = 0
+                waits.done_before = 0 if run is None else waits.done(run)
 
     def final(self) -> Iterator[str]:
         """Nobody may wait still."""
         for of, waits in list(self._waits.items()):
             yield from self._step(of, waits)
+
+    def _run(self, of: str) -> Run | None:
+        return next((run for run in self._runs.values() if run.of == of), None)
 
     @staticmethod
     def _settled(run: Run | None) -> int:
@@ -87,13 +95,13 @@ class Fairness:
 
     def _step(self, of: str, waits: _Waits) -> Iterator[str]:
         """It got on, after having waited."""
-        now, run = self._world.loop.time(), next((one for one in self._runs.values() if one.of == of), None)
+        now, run = self._world.loop.time(), self._run(of)
         waited, waits.since = now - waits.since, max(now, waits.since)
         if waited > (most := self._longest(of)):
             yield f"{of} has waited for {waited:.1f} s, of {len(self._standings.of)} runs; at most {most:.1f} s"
-        over = run is None or all(id_ in waits.asked or run.settled(id_) for id_ in run.index)
-        if over:
-            yield from self._share(of, waits, now)
+        if run is None or waits.done(run) == len(run.index):
+            if run is not None:
+                yield from self._share(of, waits.done(run) - waits.done_before, now - waits.able_at)
             self._over.add(of)
             del self._waits[of]
 
@@ -110,13 +118,13 @@ class Fairness:
         others = count / rate + count * LANDING_SECONDS / at_once
         return MARGIN_SECONDS + ROUNDS * (others + 1 / own_rate + LANDING_SECONDS / own_at_once)
 
-    def _share(self, of: str, waits: _Waits, now: float) -> Iterator[str]:
+    def _share(self, of: str, done: int, seconds: float) -> Iterator[str]:
         count, limits = len(self._standings.of), self._standings
         even = self._rate(limits.engine) / count
         own = limits.of[of].limits
         scarce = even <= min(SCARCE_PER_SECOND, self._rate(own))
         for some in (limits.engine, own):
             scarce = scarce and (some.least(IN_FLIGHT) or float("inf")) >= 2 * count
-        elapsed = now - waits.able_at - MARGIN_SECONDS
-        if scarce and waits.calls and waits.calls < (least := SHARE * even * elapsed):
-            yield f"{of} made {waits.calls} calls in {elapsed:.1f} s beside {count - 1} others; at least {least:.1f}"
+        least = SHARE * even * (seconds - MARGIN_SECONDS)
+        if scarce and done < least:
+            yield f"{of} asked {done} in {seconds:.1f} s beside {count - 1} others; its share is {least:.1f} at least"
