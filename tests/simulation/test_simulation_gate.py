@@ -247,10 +247,16 @@ def digest(seed: int) -> str:
 # Runs that are looked at before, and done again.
 
 
+def boundaries(outcome: Outcome) -> list[tuple[int, str]]:
+    """Every request: its number, and what it asks for."""
+    lines = [line.partition(" #")[2] for line in outcome.trace if " #" in line and " -> " not in line]
+    return [(int(line.split()[0]), line) for line in lines]
+
+
 def status_writes(outcome: Outcome) -> list[int]:
     """Boundaries at which the object's status is written."""
-    lines = [line for line in outcome.trace if "PATCH" in line and line.endswith("/invocationactions/act/status")]
-    return [int(line.partition("#")[2].split()[0]) for line in lines]
+    written = "/invocationactions/act/status"
+    return [number for number, line in boundaries(outcome) if "PATCH" in line and line.endswith(written)]
 
 
 def test_status_has_all_of_its_run_when_the_first_of_it_was_answered_late() -> None:
@@ -299,6 +305,21 @@ def test_what_is_told_late_of_a_run_does_not_take_the_place_of_the_next_one() ->
 def test_seed_of_runs_that_are_done_again_breaks_nothing(seed: int, why: str) -> None:
     outcome = search.play_seed(seed)
     assert outcome.problems == [], why
+
+
+def test_run_whose_plan_takes_until_its_time_has_passed_does_not_start() -> None:
+    """It was asked for the time first, and a plan's questions may each take half a minute."""
+    scenario = smallest("Cancel", 2)
+    scenario = scenario.but(spec={**scenario.spec, "notAfter": "2026-03-01T12:00:02Z"}, epilogue=False)
+    clean = search.play(0, scenario, {})
+    assert (clean.phase, clean.calls) == ("Succeeded", 2)
+    # What is asked for the plan, and not by who looks after the engine.
+    first = next(number for number, line in boundaries(clean) if "select now()" in line)
+    asked = [n for n, _ in boundaries(clean) if first <= n < search._record(clean) and clean.sides[n] == "engine"]
+    late = [search.play(0, scenario, {number: Fault(SLOW_ANSWER, 6.0)}) for number in asked]
+    assert len(late) >= 5
+    assert {(outcome.phase, outcome.calls) for outcome in late} == {("Expired", 0)}
+    assert [told(outcome) for outcome in late if outcome.problems] == []
 
 
 def test_seed_gives_the_same_history_to_the_last_step_in_every_process() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from invocation_operator.engine import errors
 from invocation_operator.engine.client import EngineClient
 from invocation_operator.engine.models import Op
+from invocation_operator.values.ids import is_invocation_id
 
 MOST = 1000
 """Ids that the engine takes in one batch."""
@@ -95,7 +96,8 @@ def _taken(items: list[Any], op: Op) -> dict[str, str | None]:
 def _restarted(item: Any) -> tuple[str, str]:
     if isinstance(item, dict):
         old, new = item.get("old_invocation_id"), item.get("new_invocation_id")
-        if isinstance(old, str) and isinstance(new, str):
+        # One that is none would fail the query for all that are looked for together.
+        if isinstance(old, str) and isinstance(new, str) and is_invocation_id(new):
             return old, new
     raise errors.BadReply("the engine's batch answer has another form")
 

@@ -32,6 +32,7 @@ from invocation_operator.engine.rounds import Rounds
 from invocation_operator.engine.rows import Row, RowDecoder, RowsError, TruncatedRowsError
 from invocation_operator.engine.transport import Transport
 from invocation_operator.engine.version import Version, parse_version
+from invocation_operator.values.ids import is_invocation_id
 
 __all__ = ["Answer", "Connection", "EngineClient", "Op"]
 
@@ -213,7 +214,11 @@ class EngineClient:
         status, value = await self._transport.call("PATCH", url, repeatable=False)
         if op is not Op.RESTART_AS_NEW:
             return Answer(status)
-        return Answer(status, new_id=_text(value or {}, "new_invocation_id"))
+        new_id = _text(value or {}, "new_invocation_id")
+        if not is_invocation_id(new_id):
+            # It will be looked for together with others, and would fail the query for all of them.
+            raise errors.BadReply("the engine answered a restart with something that is no invocation id")
+        return Answer(status, new_id=new_id)
 
     async def post_internal(self, *path: str, body: dict[str, Any]) -> dict[str, Any]:
         """``POST /internal/...``, once: for the engine's own web page (see ``engine.batch``)."""

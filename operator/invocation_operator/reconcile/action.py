@@ -34,7 +34,7 @@ from invocation_operator.reconcile.board import Board
 from invocation_operator.reconcile.cell import Cell
 from invocation_operator.reconcile.control import Stop
 from invocation_operator.reconcile.engines import Engines
-from invocation_operator.reconcile.lock import Lock, PlanLost, recorded_spec
+from invocation_operator.reconcile.lock import Lock, PlanLost, TooLate, recorded_spec
 from invocation_operator.reconcile.narrate import Turn
 from invocation_operator.reconcile.parse import Subject
 from invocation_operator.reconcile.planning import Planning, check_target, make_plan
@@ -217,9 +217,13 @@ class ActionReconciler:
         status = narrate.of_this_run(current.status, current.run_id)
         # Who asked for what was approved was written down with the approval.
         asker = self.authors.requester(current.obj) if status.approval is None else status.requested_by
-        task = await self.lock.acquire(
-            current.source, spec, resolved, planning, name, seen, status.approval, requested_by=asker
-        )
+        try:
+            task = await self.lock.acquire(
+                current.source, spec, resolved, planning, name, seen, status.approval, requested_by=asker
+            )
+        except TooLate as late:
+            board = Board(self.client, cell, current.obj, current.status)
+            return await self._expire(board, current, late.not_after)
         if task is None:
             # Somebody else was faster: it is their run, or it was ours before.
             return Retry(0.0)

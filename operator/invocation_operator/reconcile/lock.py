@@ -56,6 +56,14 @@ class PlanLost:
     message: str
 
 
+class TooLate(Exception):
+    """The time after which the run must not start has passed while its plan was made."""
+
+    def __init__(self, not_after: datetime) -> None:
+        super().__init__(not_after)
+        self.not_after = not_after
+
+
 @dataclass(slots=True)
 class Lock:
     """Locks of runs."""
@@ -113,7 +121,8 @@ class Lock:
     ) -> Task | None:
         """Create the record, and with it the right to act. None when it exists already.
 
-        Everything that can fail is asked before: what fails after it makes a run that has to be recovered.
+        Everything that can fail is asked before: what fails after it makes a run that has to be recovered. Raises
+        ``TooLate``, by ``spec.notAfter``.
         """
         plan = planning.plan
         inline = plan.total <= self.sizes.inline
@@ -146,6 +155,8 @@ class Lock:
             ),
         )
         engine_clock = await self._engine_clock(resolved)
+        if spec.not_after is not None and engine_clock.latest >= spec.not_after:
+            raise TooLate(spec.not_after)
         hold = await self.records.create(name, record_spec, _labels(source))
         if hold is None:
             return None

@@ -17,6 +17,11 @@ class Reading:
     asked_at: float
     told_at: float
 
+    @property
+    def latest(self) -> datetime:
+        """What it says at most at the moment at which it is told: the answer may have been long on its way."""
+        return self.said + timedelta(seconds=self.told_at - self.asked_at)
+
 
 async def read_clock(engine_now: Callable[[], Awaitable[datetime]], monotonic: Callable[[], float]) -> Reading:
     """Ask the engine's clock. Raises the engine client's errors."""

@@ -10,8 +10,10 @@ from invocation_operator.engine import errors
 from invocation_operator.engine.batch import Refusal, operate_many, status_of
 from invocation_operator.engine.client import Connection, EngineClient
 from invocation_operator.engine.models import Op
+from invocation_operator.values.ids import spread
 
 ONE, TWO = "inv_one", "inv_two"
+NEW = dict(zip((ONE, TWO), spread(2), strict=True))
 
 
 async def answered(body: Any, op: Op = Op.KILL, status: int = 200) -> Any:
@@ -43,9 +45,17 @@ async def test_batch_tells_taken_from_refused() -> None:
 
 
 async def test_batch_of_restarts_gives_the_new_ids() -> None:
-    made = [{"old_invocation_id": i, "new_invocation_id": f"{i}_again"} for i in (ONE, TWO)]
+    made = [{"old_invocation_id": old, "new_invocation_id": new} for old, new in NEW.items()]
     answer = await answered({"succeeded": made, "failed": []}, Op.RESTART_AS_NEW)
-    assert answer.taken == {ONE: f"{ONE}_again", TWO: f"{TWO}_again"}
+    assert answer.taken == NEW
+
+
+async def test_batch_of_restarts_with_something_that_is_no_invocation_id_is_a_bad_reply() -> None:
+    made = [{"old_invocation_id": ONE, "new_invocation_id": NEW[ONE]}]
+    made += [{"old_invocation_id": TWO, "new_invocation_id": "inv_broken"}]
+    with pytest.raises(errors.BadReply) as caught:
+        await answered({"succeeded": made, "failed": []}, Op.RESTART_AS_NEW)
+    assert caught.value.may_have_acted
 
 
 @pytest.mark.parametrize(

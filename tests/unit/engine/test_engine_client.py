@@ -13,6 +13,7 @@ from invocation_operator.engine.models import EngineIdentity
 from tests.unit.engine.fake_admin import Asked, Script, Wire, fake_admin
 
 ID = "inv_1b90ZiUqt0Gh1dqvmTTS5MC8kRzJVgEQr2"
+NEW = "inv_12KkMHfDwhH20000000000000000000001"
 SERVICE = {"name": "a.b/C", "ty": "Service", "deployment_id": "dp_1", "revision": 3, "handlers": [{"name": "h"}]}
 
 
@@ -65,7 +66,7 @@ def test_client_times_that_cannot_be_read_are_bad_replies(value: object) -> None
     ],
 )
 async def test_client_operation_is_one_patch(op: Op, options: dict[str, Any], path: str) -> None:
-    script = answering(**{op.replace("-", "_"): {"new_invocation_id": "inv_2"}})
+    script = answering(**{op.replace("-", "_"): {"new_invocation_id": NEW}})
     async with fake_admin(script) as admin, admin.client() as client:
         answer = await client.operate(op, ID, **options)
     assert [(asked.method, asked.path, asked.body) for asked in admin.asked] == [
@@ -73,7 +74,18 @@ async def test_client_operation_is_one_patch(op: Op, options: dict[str, Any], pa
     ]
     assert answer.status == 200
     assert not answer.accepted
-    assert answer.new_id == ("inv_2" if op is Op.RESTART_AS_NEW else None)
+    assert answer.new_id == (NEW if op is Op.RESTART_AS_NEW else None)
+
+
+async def test_client_restart_answered_with_no_invocation_id_is_a_bad_reply_that_may_have_acted() -> None:
+    """It would be looked for together with others, and fail the query for all of them, for ever."""
+    async with (
+        fake_admin(answering(restart_as_new={"new_invocation_id": "inv_broken"})) as admin,
+        admin.client() as client,
+    ):
+        with pytest.raises(errors.BadReply) as caught:
+            await client.operate(Op.RESTART_AS_NEW, ID)
+    assert caught.value.may_have_acted
 
 
 async def test_client_accepted_is_told_from_done() -> None:
