@@ -208,13 +208,16 @@ class RecordStore:
             return False
         return True
 
-    async def close(self, record: Record, status: RecordStatus) -> None:
-        """Write the end of a run that nobody holds any more. Lost races are fine."""
+    async def close(self, record: Record, status: RecordStatus) -> bool:
+        """Write the end of a run that nobody holds any more. False when somebody has written since it was read: then
+        that is not its end.
+        """
         hold = Hold(self._client, record, "", self.lease, self._clock)
         try:
             await hold.commit(lambda: status)
         except HoldLost:
-            return
+            return False
+        return True
 
 
 class Hold:

@@ -303,7 +303,8 @@ class ActionReconciler:
         return Done()
 
     async def _abandon(self, board: Board, subject: Subject, record: Record, why: str) -> Outcome:
-        return await self._finish_from(board, subject, await self.lock.abandon(record, narrate.abandoned(why)))
+        closed = await self.lock.abandon(record, narrate.abandoned(why))
+        return Retry(0.1) if closed is None else await self._finish_from(board, subject, closed)
 
     # What status says.
 

@@ -251,13 +251,15 @@ class Lock:
                 found.append(record)
         return found
 
-    async def abandon(self, record: Record, message: str) -> Record:
-        """Close an unfinished run that cannot go on; what it may have asked for last is not known."""
+    async def abandon(self, record: Record, message: str) -> Record | None:
+        """Close an unfinished run that cannot go on; what it may have asked for last is not known. None when its holder
+        has written since the record was read: it is not silent.
+        """
         status = record.status.model_copy(
             update={"phase": Phase.STOPPED, "message": message, "completion_time": datetime.now(UTC)}
         )
-        await self.records.close(record, status)
-        return Record(record.obj, record.spec, status)
+        closed = await self.records.close(record, status)
+        return Record(record.obj, record.spec, status) if closed else None
 
 
 def preview_prefix(uid: str, digest: str) -> str:

@@ -98,9 +98,10 @@ class Orphans:
             "message": abandoned(why),
             "completion_time": datetime.now(UTC),
         }
-        await self.records.close(record, record.status.model_copy(update=update))
-        log.info("closed the record of a run that nobody finishes", record=record.name, why=why)
-        return False
+        closed = await self.records.close(record, record.status.model_copy(update=update))
+        if closed:
+            log.info("closed the record of a run that nobody finishes", record=record.name, why=why)
+        return not closed
 
     async def _forsaken(self, record: Record) -> str | None:
         """Return why nobody will finish the run, as its object tells; None: somebody will."""

@@ -323,7 +323,7 @@ class SweepReconciler:
 
     async def _abandon(self, scene: Scene, occasion: Occasion, record: Record, why: str) -> Outcome:
         closed = await self.lock.abandon(record, narrate.abandoned(why))
-        return await self._conclude(scene, occasion, recorded(occasion, closed))
+        return Retry(0.1) if closed is None else await self._conclude(scene, occasion, recorded(occasion, closed))
 
     # What status says.
 

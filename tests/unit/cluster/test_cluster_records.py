@@ -100,6 +100,17 @@ async def test_hold_that_meets_a_conflict_is_kept_only_if_it_was_its_own(status:
         assert not hold.certain
 
 
+@pytest.mark.parametrize("silent", [True, False])
+async def test_record_is_closed_only_when_nobody_has_written_since_it_was_read(silent: bool) -> None:
+    """The object was told to be stopped, and its run went on."""
+    kube = Keeper()
+    record = Record.of(kept(kube, status={"holder": "other", "phase": "Running"}))
+    kube.conflicts = 0 if silent else 1
+    assert await store(kube).close(record, RecordStatus(phase=Phase.STOPPED)) is silent
+    phase = (await kube.get(RECORDS, "ops", "iact-1"))["status"]["phase"]
+    assert phase == ("Stopped" if silent else "Running")
+
+
 async def test_takeover_does_not_write_over_a_late_write_of_an_earlier_life() -> None:
     """It ended a soak, came after the record had been read, and the soak began anew."""
     kube = Keeper()
