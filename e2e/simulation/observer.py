@@ -216,11 +216,12 @@ class Observer:
             return
         self._problems("leader", told, self._leading.leaves(call))
         self._problems("held", told, self._holding.leaves(call))
-        for run in runs:
+        held = [run for run in runs if run.record.holder == call.process.name]
+        meant = [run for run in held if run.intended(call.id)]
+        call.runs = frozenset(run.name for run in meant)
+        for run in meant or runs:
             if call.op in PLANNED_OPS:
                 self._problems("waves", told, self._rollouts.leaves(call, run))
-        held = [run for run in runs if run.record.holder == call.process.name]
-        call.runs = frozenset(run.name for run in held if run.intended(call.id))
         if not held:
             self.problem("holder", f"{told}: the record is held by {[run.record.holder for run in runs]}")
         if not any(run.intended(call.id) for run in runs):

@@ -102,6 +102,8 @@ class Reporter:
         """Wait while too much is pending: the API server takes the record then, and no pages."""
         while self.backlog > BACKLOG:
             self._moved.clear()
+            # Nothing more may come that would ask for a page: whoever waits here is who would bring it.
+            self.due.set()
             await self._moved.wait()
 
     def add(self, place: int, result: Result) -> None:

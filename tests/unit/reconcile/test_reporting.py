@@ -1,5 +1,6 @@
 """The report of a run: every invocation once, through every crash and lost answer, in bounded memory."""
 
+import asyncio
 import base64
 import gzip
 import json
@@ -18,7 +19,7 @@ from invocation_operator.cluster.records import Record
 from invocation_operator.plan.facts import FEW_LINES, MANY_LINES
 from invocation_operator.plan.ledger import Ledger
 from invocation_operator.plan.targets import Planned
-from invocation_operator.reconcile.reporting import Reporter, status_of
+from invocation_operator.reconcile.reporting import BACKLOG, Reporter, status_of
 from tests.unit.reconcile.fake_kube import FakeKube
 
 BORN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -143,6 +144,24 @@ async def test_report_through_a_crash_at_any_page_is_complete(when: str, number:
     with pytest.raises(Crash):
         await run.go_on()
     run.check(await run.go_on())
+
+
+@pytest.mark.parametrize("taken_over", [False, True])
+async def test_report_that_a_run_waits_for_is_written_although_nothing_more_comes(taken_over: bool) -> None:
+    """All of a large batch had its outcome while the record was written: the run waited for pages that nobody wrote."""
+    run = Run(BACKLOG + 1)
+    reporter = await run.reporter()
+    for place in range(BACKLOG + 1):
+        reporter.add(place, Result(id="x", outcome=Outcome.EFFECTIVE, reason="Restarted", new_id=f"new_{place}"))
+    reporter.due.clear()
+    run.commit(reporter, BACKLOG + 1)
+    reporter = await run.reporter() if taken_over else reporter
+    waiting = asyncio.create_task(reporter.room())
+    async with asyncio.timeout(30):
+        await reporter.due.wait()
+        await reporter.flush()
+        await waiting
+    assert reporter.backlog <= BACKLOG
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
