@@ -13,6 +13,7 @@ import pytest
 
 from e2e.simulation import farm, search
 from e2e.simulation.__main__ import ALSO
+from e2e.simulation.applied import Applied
 from e2e.simulation.drawing import AGAIN_FROM, SEVERAL_FROM
 from e2e.simulation.history import SLOW_FROM, Outcome
 from e2e.simulation.scenarios import POPULATIONS, Event, smallest, with_approval
@@ -235,6 +236,27 @@ def test_own_limit_that_is_lowered_once_everything_was_asked_holds_for_what_foll
 def test_run_whose_part_of_the_queue_waits_already_does_not_ask_for_turns_without_a_pause(seed: int) -> None:
     outcome = search.play_seed(seed)
     assert outcome.problems == [], told(outcome)
+
+
+def test_restart_by_another_run_is_known_however_slow_the_rows_of_a_look_are() -> None:
+    """What had been restarted was asked before; the other run had its outcome, and its claim was over."""
+    outcome = search.play_seed(205380)
+    assert outcome.problems == [], told(outcome)
+
+
+def test_run_that_is_deleted_keeps_others_from_what_it_may_still_ask() -> None:
+    """Its call was lost, and arrived when another run had asked for the same."""
+    action, handler, spec = "RestartAsNew", ("echo", "completed"), {"verification": {"timeout": "40s"}}
+    same = Applied(action, (handler,), spec, name="act-1", service="Svc1", covers=("Svc",))
+    made = smallest(action).but(handlers=(handler,) * 4, spec=spec, beside=(same,), batches=False, epilogue=False)
+    limits = {"operationsPerSecond": 4}
+    scenario = made.but(engine_spec={**made.engine_spec, "limits": limits}, events=(Event(1.2, "delete"),))
+    calls = [line for line in search.play(0, scenario, {}).trace if line.endswith("/restart-as-new")]
+    numbers = [int(line.partition("#")[2].split()[0]) for line in calls]
+    assert len(numbers) >= 5
+    for number in numbers:
+        outcome = search.play(0, scenario, {number: Fault(LATE, 8.0)})
+        assert outcome.problems == [], told(outcome)
 
 
 # Replays.

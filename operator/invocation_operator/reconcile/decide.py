@@ -44,11 +44,15 @@ class Decider:
                     begun = view, self.operation.begin(flight.item.planned, view)
                 yield flight, view, self._claimed(flight.item, begun[1])
 
-    def let_go(self, item: Item) -> None:
-        """Leave ``item`` to other runs."""
-        # A restart may not be visible yet to others, who look ahead.
+    def let_go(self, item: Item, settled: Settled | None, now: float) -> None:
+        """Leave ``item`` to other runs, with the outcome that it has, at ``now`` seconds on the run's clock."""
+        # A restart may not be visible yet to others, who look ahead, and a cancel to those who look while it is asked.
         restarted = item.last is not None and item.last.verb is Verb.RESTART_AS_NEW
-        self.claims.release(item.planned.id, self, linger=restarted)
+        open_ = settled is None or settled.outcome in (Outcome.AMBIGUOUS, Outcome.UNVERIFIED)
+        # A call of which nobody knows may arrive until then.
+        lost = open_ and (item.lost or settled is None)
+        seconds = item.asked_at + self.operation.timing.settle_lost_after - now if lost else 0.0
+        self.claims.release(item.planned.id, self, linger=restarted or (open_ and item.asks > 0), seconds=seconds)
 
     def _judged(self, item: Item, seen: Seen, began: float) -> Decision:
         decision = self.operation.judge(item, seen, began)

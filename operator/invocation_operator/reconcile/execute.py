@@ -138,7 +138,7 @@ class Executor:
         finally:
             await cancel_all([feeder, ringer, *self.dispatcher.tasks])
             for flight in self._flights:
-                self.decider.let_go(flight.item)
+                self.decider.let_go(flight.item, None, self.clock.now())
             self.lane.close()
 
     @property
@@ -341,6 +341,22 @@ class Executor:
             self._settle(flight, Settled(outcome, stop.value))
 
     async def _handle(self, flights: Sequence[Flight], *, asking: bool = True) -> None:
+        with self.claims.look():
+            seen_at, asks = await self._looked_at(flights, asking=asking)
+        asks = self._admitted(asks)
+        await self.sender.send(asks, seen_at)
+        more = self._more_to_ask or self.dispatcher.asking
+        # Failures that could stop the run are to be seen at once.
+        patient = len(asks) >= DECIDED_AT_ONCE and more and self.run.max_failures is None
+        now = self.clock.now()
+        for call in asks:
+            if not call.flight.landed:
+                self._flights.turn_came(call.flight)
+                self._later(call.flight, now, patient=patient and not call.flight.fresh)
+        self.dispatcher.put([flight for flight in flights if not flight.landed])
+
+    async def _looked_at(self, flights: Sequence[Flight], *, asking: bool) -> tuple[float, list[Call]]:
+        """Look at flights and decide; return when they were seen, and the calls that were decided."""
         began = self.clock.now()
         try:
             seen_at, seen = await self.scrutiny.look(flights)
@@ -364,17 +380,7 @@ class Executor:
                 asks.append(Call(flight, decision, view))
             else:
                 self._later(flight, self.clock.now())
-        asks = self._admitted(asks)
-        await self.sender.send(asks, seen_at)
-        more = self._more_to_ask or self.dispatcher.asking
-        # Failures that could stop the run are to be seen at once.
-        patient = len(asks) >= DECIDED_AT_ONCE and more and self.run.max_failures is None
-        now = self.clock.now()
-        for call in asks:
-            if not call.flight.landed:
-                self._flights.turn_came(call.flight)
-                self._later(call.flight, now, patient=patient and not call.flight.fresh)
-        self.dispatcher.put([flight for flight in flights if not flight.landed])
+        return seen_at, asks
 
     def _admitted(self, calls: list[Call]) -> list[Call]:
         """Return those of ``calls`` that take a turn now. The rest would wait so long for theirs that what was seen
@@ -426,7 +432,7 @@ class Executor:
 
     def _settle(self, flight: Flight, settled: Settled) -> None:
         self.run.settle(flight.item.index, settled)
-        self._land(flight)
+        self._land(flight, settled)
         if settled.outcome in BAD:
             self._heed_failures()
 
@@ -434,9 +440,9 @@ class Executor:
         if self.run.max_failures is not None and self.run.ledger.bad > self.run.max_failures:
             self.control.final = self.control.final or Stop.TOO_MANY_FAILURES
 
-    def _land(self, flight: Flight) -> None:
+    def _land(self, flight: Flight, settled: Settled | None = None) -> None:
         self._flights.land(flight)
-        self.decider.let_go(flight.item)
+        self.decider.let_go(flight.item, settled, self.clock.now())
         self.lane.release()
         self.dispatcher.ring()
         self._freed.set()

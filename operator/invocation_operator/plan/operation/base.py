@@ -209,6 +209,10 @@ class Operation(Protocol):
     """One action, as decisions. All methods are pure."""
 
     @property
+    def timing(self) -> Timing:
+        """When to look, to ask again, and to give up."""
+
+    @property
     def begins_by_plan(self) -> bool:
         """Whether ``begin`` needs no more of a row than a plan keeps: identity and status. Then the plan's own query
         was the look at it, as long as that is not old.

@@ -4,7 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from invocation_operator.api.v1alpha1.action import Outcome
-from invocation_operator.plan.operation.base import Ask, Decision, Evidence, Item, Operation, Refused, Seen, Settled
+from invocation_operator.plan.operation.base import (
+    Ask,
+    Decision,
+    Evidence,
+    Item,
+    Operation,
+    Refused,
+    Seen,
+    Settled,
+    Timing,
+)
 from invocation_operator.plan.targets import Planned
 from invocation_operator.target.row import InvocationRow
 
@@ -17,6 +27,11 @@ class Withheld:
     holder: Callable[[InvocationRow], str | None]
     holding: Callable[[], bool]
     """Whether anything is held at all."""
+
+    @property
+    def timing(self) -> Timing:
+        """As the operation has it."""
+        return self.operation.timing
 
     @property
     def begins_by_plan(self) -> bool:
