@@ -348,7 +348,10 @@ class World:
         await asyncio.sleep(2.0)
         for one in self.scenario.applied.values():
             # One that was deleted before its run began has never run.
-            if self.observer.records(one):
+            asked_for = self.said.get(one.name, {}).get("runId")
+            runs = self.observer.records(one)
+            # What was asked for last may have been deleted before it was begun: then it is done now.
+            if any(one.sweep is not None or record.spec.run_id == asked_for for record in runs):
                 await self._again(one)
 
     async def _again(self, one: Applied) -> None:

@@ -42,6 +42,10 @@ class Claims:
             return False
         return self._claims.setdefault(invocation_id, run) is run
 
+    def holder(self, invocation_id: str) -> object | None:
+        """Return the run that has an invocation; None when none has, or one only had it a while ago."""
+        return self._claims.get(invocation_id)
+
     def release(self, invocation_id: str, run: object, *, linger: bool, seconds: float = 0.0) -> None:
         """Give up what ``run`` has claimed, and nothing else; with ``linger`` others have it only a while later, and at
         least so many ``seconds``.

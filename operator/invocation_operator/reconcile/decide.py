@@ -4,7 +4,7 @@ An operation judges each by itself; what two runs must not ask both, the first t
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from invocation_operator.api.v1alpha1.action import Outcome
 from invocation_operator.plan.operation.base import Ask, Decision, Item, Operation, Seen, Settled, Verb
@@ -22,6 +22,8 @@ class Decider:
     operation: Operation
     claims: Claims
     """What runs on this engine are cancelling and restarting now; shared by all of them."""
+    _mine: dict[str, Item] = field(default_factory=dict)
+    """What this run has claimed."""
 
     def decide(
         self, flights: Sequence[Flight], seen: Sequence[Seen | None], began: float
@@ -53,6 +55,7 @@ class Decider:
         lost = open_ and (item.lost or settled is None)
         seconds = item.asked_at + self.operation.timing.settle_lost_after - now if lost else 0.0
         self.claims.release(item.planned.id, self, linger=restarted or (open_ and item.asks > 0), seconds=seconds)
+        self._mine.pop(item.planned.id, None)
 
     def _judged(self, item: Item, seen: Seen, began: float) -> Decision:
         decision = self.operation.judge(item, seen, began)
@@ -61,10 +64,22 @@ class Decider:
         return decision
 
     def _claimed(self, item: Item, decision: Decision) -> Decision:
-        """Two runs that look at the same time see no cancel, and would both send one: the first to decide has it."""
+        """Two runs that look at the same time see no cancel, and would both send one: the first to decide has it. The
+        other one leaves the invocation to it as soon as it has asked.
+        """
         if item.asks or not isinstance(decision, Ask) or decision.verb not in CLAIMED:
             return decision
-        if self.claims.take(item.planned.id, self):
+        id_ = item.planned.id
+        if self.claims.take(id_, self):
+            self._mine[id_] = item
             return decision
-        # What comes of a cancel is not known before it is settled; of a restart, it will be seen in a moment.
-        return Settled(Outcome.SKIPPED, "CancelPending") if decision.verb is Verb.CANCEL else None
+        holder = self.claims.holder(id_)
+        if decision.verb is not Verb.CANCEL or (isinstance(holder, Decider) and not holder.may_have_asked(id_)):
+            # What comes of a restart will be seen in a moment; and who has not asked yet may never do so.
+            return None
+        return Settled(Outcome.SKIPPED, "CancelPending")
+
+    def may_have_asked(self, invocation_id: str) -> bool:
+        """Whether what this run has claimed may have been asked."""
+        item = self._mine.get(invocation_id)
+        return item is not None and (item.asks > 0 or item.lost)
