@@ -26,6 +26,7 @@ from e2e.simulation.rollouts import Rollouts
 from e2e.simulation.runs import Call, Identity, Run, identity
 from e2e.simulation.sharing import Sharing
 from e2e.simulation.standing import Standings
+from e2e.simulation.wires import THROTTLED
 from invocation_operator.cluster.records import Record
 from invocation_operator.plan.ledger import Ledger
 from invocation_operator.plan.operation.base import CLOCK_MARGIN
@@ -338,10 +339,15 @@ class Observer:
 
     def _judge(self, run: Run) -> None:
         lives = {identity(one): one for one in self.world.engine.history}
-        mine = [call for call in self.calls if run.name in call.runs]
+        mine = [call for call in self.calls if run.name in call.runs and not self._turned_away(call)]
         others = {(call.op, call.id) for call in self.calls if run.name not in call.runs and self._is_near(call, run)}
         for kind, text in judge(run, lives, mine, uncertain=self.uncertain, others=others):
             self.problem(kind, text)
+
+    def _turned_away(self, call: Call) -> bool:
+        """Whether it was answered with a 429: then it is certain that nothing was done."""
+        fault = self.world.faults.get(call.number)
+        return fault is not None and fault.kind == THROTTLED
 
     def _is_near(self, call: Call, run: Run) -> bool:
         """Whether what came of a call may be taken for the run's own after a crash: it did not come long before."""
