@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from invocation_operator.api.v1alpha1.action import Outcome
 from invocation_operator.engine import errors
@@ -296,7 +297,7 @@ class Executor:
             if final is Stop.HOLD_LOST:
                 await self.scrutiny.give_up()
             if final is not None and self._wound_down(final, now - stopped_at):
-                await self._last_look(final)
+                final = await self._last_look(final)
                 self.run.tidy(final.value, self._earlier, self._flights if final.hands_over else None)
                 return final
             if final is None and feeder.done() and not self._flights:
@@ -326,19 +327,20 @@ class Executor:
         unfinished = any(self.run.operation.inseparable(flight.item) for flight in self._flights)
         return not unfinished or stop is Stop.HOLD_LOST or since >= FINISH_SECONDS
 
-    async def _last_look(self, stop: Stop) -> None:
-        """What was asked is looked at once more; what shows no effect then is not verified, and said to be so."""
+    async def _last_look(self, stop: Stop) -> Stop:
+        """What was asked is looked at once more; what shows no effect then is not verified, and said to be so.
+
+        Returns why the run ends: where its hold is lost meanwhile, a successor does this.
+        """
         if stop.hands_over or not self._flights:
-            return
-        left = list(self._flights)
-        for start in range(0, len(left), LOOK_BATCH):
-            some = left[start : start + LOOK_BATCH]
-            for flight in some:
-                flight.busy = True
-            await self._handle(some, asking=False)
+            return stop
+        await self.scrutiny.insist(list(self._flights), partial(self._handle, asking=False))
+        if self.control.stop() is Stop.HOLD_LOST:
+            return Stop.HOLD_LOST
         for flight in list(self._flights):
             outcome = Outcome.AMBIGUOUS if flight.item.unknown else Outcome.UNVERIFIED
             self._settle(flight, Settled(outcome, stop.value))
+        return stop
 
     async def _handle(self, flights: Sequence[Flight], *, asking: bool = True) -> None:
         with self.claims.look():

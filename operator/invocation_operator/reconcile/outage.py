@@ -26,6 +26,8 @@ class Outage:
     """When it is tried again, in seconds on the run's clock."""
     last: float = float("-inf")
     """When the engine last failed, in seconds on the run's clock."""
+    blind: bool = False
+    """Whether the last look failed."""
     _calls: bool = False
     """Whether calls have failed, and none was answered since."""
     _trying: bool = False
@@ -37,6 +39,8 @@ class Outage:
         self.last = max(self.last, now)
         if call:
             self._calls, self._trying = True, False
+        else:
+            self.blind = True
         if now < self.until:
             return
         pause = max(error.retry_after or 0.0, self._seconds * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, nothing secret
@@ -46,6 +50,7 @@ class Outage:
 
     def looked(self) -> None:
         """The engine answered a look."""
+        self.blind = False
         if not self._calls:
             self._over()
 

@@ -12,6 +12,7 @@ from invocation_operator.engine.client import EngineClient
 from invocation_operator.engine.replay import require_caught_up
 from invocation_operator.plan.operation.base import Child, Evidence, Item, Operation, Seen
 from invocation_operator.reconcile.control import Control, Stop
+from invocation_operator.reconcile.dispatch import LOOK_BATCH
 from invocation_operator.reconcile.flight import Batches, Flight, cancel_all
 from invocation_operator.reconcile.look import Looker, Question
 from invocation_operator.reconcile.outage import Outage
@@ -23,6 +24,10 @@ VOUCHED_SECONDS = 0.1
 Longer than most effects take (20 ms), and too short for an engine to go away, come back and answer queries with an
 unread log: 0.4 s were seen, and in half a second it passed for gone what was cancelled.
 """
+
+LAST_LOOK_SECONDS = 10.0
+"""How long it is tried to look at what was asked once more when a run is stopped: one bad answer must not leave all of
+it unverified."""
 
 
 @dataclass(slots=True)
@@ -63,6 +68,29 @@ class Scrutiny:
         Who sends calls is no more among them. Until these are answered, what they claim must not be asked by others.
         """
         await cancel_all(self._looking)
+
+    async def insist(self, flights: Sequence[Flight], handle: Callable[[Sequence[Flight]], Awaitable[None]]) -> None:
+        """Have ``handle`` look at ``flights``, and for a while again at those of which the engine has not told. Nobody
+        looks any more once the hold is lost.
+        """
+        until = self.clock.now() + LAST_LOOK_SECONDS
+        left = list(flights)
+        while left:
+            untold: list[Flight] = []
+            for start in range(0, len(left), LOOK_BATCH):
+                if self.control.stop() is Stop.HOLD_LOST:
+                    return
+                some = left[start : start + LOOK_BATCH]
+                for flight in some:
+                    flight.busy = True
+                await handle(some)
+                if self.outage.blind:
+                    untold += some
+            pause = max(0.0, self.outage.until - self.clock.now())
+            if not untold or self.clock.now() + pause >= until:
+                return
+            await asyncio.sleep(pause)
+            left = untold
 
     async def _look(self, flights: Sequence[Flight]) -> tuple[float, list[Seen | None]]:
         """Look, and look again at what must not be believed at once: absence, and a lost call that left no trace.

@@ -299,6 +299,47 @@ ON_OLD = Seen(row(S.PAUSED, pinned_deployment_id="dp_old"))
             LATE,
             Settled(Outcome.UNVERIFIED, "StillSuspended"),  # its signal shows that it was asked
         ),
+        # Nobody knows whether a kill was sent: the answer was lost, or whoever sent it is gone.
+        (
+            "Cancel",
+            ESCALATING,
+            item(S.RUNNING, Verb.CANCEL, last=Ask(Verb.KILL), lost=True),
+            Seen(ended(CompletionOutcome.KILLED)),
+            IN_TIME,
+            Settled(Outcome.ESCALATED, "Killed"),
+        ),
+        (
+            "Cancel",
+            ESCALATING,
+            item(S.RUNNING, Verb.CANCEL, last=Ask(Verb.KILL), lost=True),
+            Seen(ended(CompletionOutcome.CANCELLED)),
+            IN_TIME,
+            Settled(Outcome.EFFECTIVE, "Cancelled"),
+        ),
+        (
+            "Cancel",
+            ESCALATING,
+            item(lost=True, before=None),
+            Seen(ended(CompletionOutcome.KILLED, modified_at=BORN + 6 * A_SECOND)),
+            IN_TIME,
+            Settled(Outcome.ESCALATED, "Killed"),
+        ),
+        (
+            "Cancel",
+            {"escalation": {"killAfter": "60s"}},
+            item(lost=True, before=None),
+            Seen(ended(CompletionOutcome.KILLED, modified_at=BORN + 6 * A_SECOND)),
+            IN_TIME,
+            Settled(Outcome.EFFECTIVE, "Killed"),  # ours was not due: somebody else's
+        ),
+        (
+            "Cancel",
+            {},
+            item(lost=True, before=None),
+            Seen(ended(CompletionOutcome.KILLED, modified_at=BORN + 6 * A_SECOND)),
+            IN_TIME,
+            Settled(Outcome.EFFECTIVE, "Killed"),  # none of ours
+        ),
         # After a crash, one that was there before the run is somebody else's; ours would have come after it.
         ("Cancel", ESCALATING, item(lost=True, before=None), Seen(row(S.SUSPENDED), signals=EARLIER), IN_TIME, None),
         (

@@ -252,6 +252,42 @@ async def test_run_past_its_deadline_leaves_the_rest_untouched() -> None:
     assert made.ledger.settled == len(made.engine.calls) < 50
 
 
+@pytest.mark.parametrize(
+    ("bad", "lost_hold", "stop", "outcome"),
+    [
+        pytest.param(1, False, Stop.TIMED_OUT, Outcome.EFFECTIVE, id="one bad answer: looked at again"),
+        pytest.param(1000, False, Stop.TIMED_OUT, Outcome.UNVERIFIED, id="it does not answer: said so, in the end"),
+        pytest.param(1000, True, Stop.HOLD_LOST, None, id="somebody else may hold the run: they look"),
+    ],
+)
+def test_run_that_is_stopped_looks_once_more_also_after_a_bad_answer(
+    bad: int, lost_hold: bool, stop: Stop, outcome: Outcome | None
+) -> None:
+    async def play() -> None:
+        clock = asyncio.get_running_loop().time
+        made = scene(3, "Kill", status=S.RUNNING, deadline=5.0, now=clock)
+        made.engine.effect_after = 1_000_000
+        look, began, answers = made.engine.look, clock(), itertools.count()
+
+        async def bad_at_the_end(*asked: Any, **more: Any) -> list[Seen]:
+            seen = await look(*asked, **more)
+            if clock() - began >= 5.0:
+                made.engine.statuses.update(dict.fromkeys(made.engine.statuses, S.COMPLETED))
+                if next(answers) < bad:
+                    raise errors.BadReply("not JSON")
+                return await look(*asked, **more)
+            return seen
+
+        made.engine.look = bad_at_the_end  # type: ignore[method-assign]
+        made.control.holds = lambda: not lost_hold or clock() - began < 6.0
+        assert await made.executor.execute() is stop
+        assert made.ledger.outcome(0) is outcome
+        assert clock() - began < 20.0
+        assert next(answers) < 10, "an engine that does not answer is not asked in a busy loop"
+
+    virtual_time.run(play())
+
+
 async def test_run_that_is_suspended_goes_on_when_it_is_lifted() -> None:
     made = scene(20, limits={"maxInFlight": 1})
     made.engine.before_call = lambda id_: made.change(suspend=True) if id_ == "inv_3" else None

@@ -7,10 +7,12 @@ once after a resume; only a kill ends one whose endpoint does not answer.
 """
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from invocation_operator.api.v1alpha1.action import Outcome
 from invocation_operator.api.v1alpha1.target import CompletionOutcome, InvocationStatus
 from invocation_operator.plan.operation.base import (
+    CLOCK_MARGIN,
     NEVER_STARTED,
     Ask,
     Decision,
@@ -85,8 +87,7 @@ class Cancel:
         """Settle what ended; else repeat, expedite, escalate or wait, as the specification says."""
         end = _ended(seen)
         if end is not None:
-            by_us = Verb.KILL in item.done and end in (CompletionOutcome.KILLED, "Gone")
-            return Settled(Outcome.ESCALATED if by_us else Outcome.EFFECTIVE, end)
+            return Settled(Outcome.ESCALATED if self._killed(item, seen, end) else Outcome.EFFECTIVE, end)
         assert seen.row is not None
         if item.lost and (item.last is None or item.last.verb is Verb.CANCEL):
             return self._after_lost_answer(item, seen, now)
@@ -99,6 +100,21 @@ class Cancel:
     def inseparable(self, item: Item) -> bool:
         """A cancel stands alone."""
         return False
+
+    def _killed(self, item: Item, seen: Seen, end: str) -> bool:
+        """Whether it was the escalation that ended it. Where nobody knows whether a kill was sent, a kill is taken for
+        ours if it came when ours could have.
+        """
+        if Verb.KILL in item.done:
+            return end in (CompletionOutcome.KILLED, "Gone")
+        if end != CompletionOutcome.KILLED or self.timing.kill_after is None or not item.lost:
+            return False
+        if item.last is not None:
+            return item.last.verb is Verb.KILL
+        ended_at = seen.row.modified_at if seen.row is not None else None
+        if ended_at is None or item.intended_time is None:
+            return True
+        return ended_at - item.intended_time >= timedelta(seconds=self.timing.kill_after) - CLOCK_MARGIN
 
     def _after_lost_answer(self, item: Item, seen: Seen, now: float) -> Decision:
         if item.signalled(seen):
