@@ -57,6 +57,22 @@ def test_dry_run_shows_the_plan_and_touches_nothing_and_leaves_no_record(stage: 
     assert set(alive(stage, ids)) == set(ids)
 
 
+def test_dry_run_whose_plan_a_quota_keeps_from_being_written_down_says_so_and_waits(stage: Stage) -> None:
+    ids = sleepers(stage, 1)
+    quotas = f"/api/v1/namespaces/{stage.namespace}/resourcequotas"
+    body = {"metadata": {"name": "few"}, "spec": {"hard": {"count/configmaps": "0"}}}
+    stage.control_plane.request("POST", quotas, body).expect(201)
+    stage.until(lambda: "hard" in stage.control_plane.request("GET", f"{quotas}/few").json()["status"], 60)
+    stage.create(stage.manifest("dry", "Cancel", {"ids": ids}, mode="DryRun"))
+    waiting = stage.reached("dry", "Pending", timeout=60)
+    assert conditions(waiting) == {"Ready": ("False", "QuotaExceeded"), "Reconciling": ("True", "QuotaExceeded")}
+    assert "exceeded quota: few" in message(waiting)
+    stage.control_plane.request("DELETE", f"{quotas}/few").expect(200)
+    # A change has it looked at now.
+    stage.patch("dry", {"limits": {"maxInFlight": 7}})
+    assert stage.ended("dry", timeout=60)["status"]["phase"] == "Planned"
+
+
 def test_dry_run_that_is_executed_acts_on_what_it_showed_and_still_matches(stage: Stage) -> None:
     key = unique("obj")
 

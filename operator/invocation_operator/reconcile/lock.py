@@ -22,8 +22,8 @@ from invocation_operator.cluster.chunks import (
     write_chunks,
 )
 from invocation_operator.cluster.client import KubeClient, Object
-from invocation_operator.cluster.errors import ObjectNotFound
-from invocation_operator.cluster.records import Record, RecordStore
+from invocation_operator.cluster.errors import Forbidden, ObjectNotFound, TooLarge, WriteRefused
+from invocation_operator.cluster.records import Hold, Record, RecordStore
 from invocation_operator.engine.models import EngineIdentity as EngineSeen
 from invocation_operator.plan import identity
 from invocation_operator.plan.build import Plan
@@ -40,6 +40,7 @@ from invocation_operator.reconcile.runclock import Reading, read_clock
 from invocation_operator.reconcile.runner import Task
 from invocation_operator.reconcile.station import Resolved
 from invocation_operator.reconcile.takeover import Leases
+from invocation_operator.reconcile.waiting import not_kept
 
 SOURCE_LABELS = ("ops.restate.dev/source-namespace", "ops.restate.dev/source-name")
 DEPLOYMENTS = 64
@@ -76,9 +77,14 @@ class Lock:
     # Previews.
 
     async def keep_preview(self, subject: Subject, plan: Plan) -> None:
-        """Keep the set that is shown, so that nothing else is acted upon when it is carried out."""
+        """Keep the set that is shown, so that nothing else is acted upon when it is carried out. Raises ``Waiting``."""
         owner: Object = subject.obj
-        await write_chunks(self.client, owner, preview_prefix(subject.uid, plan.hash), self._chunks(plan.targets))
+        try:
+            await write_chunks(self.client, owner, preview_prefix(subject.uid, plan.hash), self._chunks(plan.targets))
+        except TooLarge:
+            raise
+        except (Forbidden, WriteRefused) as error:
+            raise not_kept(error) from error
 
     async def previewed(self, subject: Subject, spec: ActionSpec) -> PlannedSet | PlanLost:
         """Return the identities that the dry run, or the plan that waited for its approval, showed.
@@ -122,7 +128,7 @@ class Lock:
         """Create the record, and with it the right to act. None when it exists already.
 
         Everything that can fail is asked before: what fails after it makes a run that has to be recovered. Raises
-        ``TooLate``, by ``spec.notAfter``.
+        ``TooLate``, by ``spec.notAfter``, and ``Waiting`` when the API server does not take what must be kept.
         """
         plan = planning.plan
         inline = plan.total <= self.sizes.inline
@@ -157,12 +163,14 @@ class Lock:
         engine_clock = await self._engine_clock(resolved)
         if spec.not_after is not None and engine_clock.latest >= spec.not_after:
             raise TooLate(spec.not_after)
-        hold = await self.records.create(name, record_spec, _labels(source))
+        try:
+            hold = await self.records.create(name, record_spec, _labels(source))
+        except Forbidden as error:
+            raise not_kept(error) from error
         if hold is None:
             return None
-        async with kept_alive(hold):
-            if chunks:
-                await write_chunks(self.client, hold.record.obj, hold.record.chunk_prefix, self._chunks(plan.targets))
+        if chunks:
+            await self._keep_set(hold, plan)
         return Task(
             spec=spec,
             resolved=resolved,
@@ -176,6 +184,17 @@ class Lock:
             recovered=False,
             changed_at=plan.changed_at,
         )
+
+    async def _keep_set(self, hold: Hold, plan: Plan) -> None:
+        """Write the chunks of a set. Where they are not taken nothing was asked: the lock is let go of."""
+        try:
+            async with kept_alive(hold):
+                await write_chunks(self.client, hold.record.obj, hold.record.chunk_prefix, self._chunks(plan.targets))
+        except (Forbidden, WriteRefused) as error:
+            await self.records.discard(hold.record)
+            if isinstance(error, TooLarge):
+                raise
+            raise not_kept(error) from error
 
     async def take_over(self, record: Record, spec: ActionSpec, resolved: Resolved) -> Task | None:
         """Become the holder of an unfinished run and read where it stands.

@@ -1,6 +1,6 @@
 """A reconcile that cannot go on now and may later: an engine that does not answer, a Secret that is missing."""
 
-from invocation_operator.cluster.errors import Forbidden
+from invocation_operator.cluster.errors import ClusterError, Forbidden
 from invocation_operator.engine import errors
 
 RETRY_SECONDS = 5.0
@@ -30,6 +30,20 @@ def forbidden(error: Forbidden) -> Waiting:
     """Return the reason that people see when the operator's own rights are too small; the API server names the one."""
     message = f"the operator may not do what it needs to ({error}); extend its role: helm upgrade --install does."
     return Waiting("Forbidden", message, retry_seconds=FORBIDDEN_SECONDS)
+
+
+def not_kept(error: ClusterError) -> Waiting:
+    """Return the reason that people see when what has to be written down before anything is asked is not taken: by a
+    quota, an admission webhook, or for want of a right. The API server's words name which.
+    """
+    if "exceeded quota" in str(error):
+        reason, hint = "QuotaExceeded", "raise that ResourceQuota, or delete there what is not needed."
+    elif isinstance(error, Forbidden):
+        return forbidden(error)
+    else:
+        reason, hint = "NotKept", "see what refuses it: an admission webhook or policy, most likely."
+    message = f"what is planned cannot be written down, so nothing was asked ({error}); {hint}"
+    return Waiting(reason, message, retry_seconds=FORBIDDEN_SECONDS)
 
 
 def told(error: errors.EngineError, *, redact: bool) -> str:

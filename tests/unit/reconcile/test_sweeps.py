@@ -16,7 +16,9 @@ from e2e.simulation.tables import Tables
 from e2e.simulation.wires import SimulatedEngineClient, SimulatedKube
 from invocation_operator.api.v1alpha1.action import Phase
 from invocation_operator.api.v1alpha1.sweep import SweepRun, SweepStatus
-from invocation_operator.cluster.client import Object
+from invocation_operator.cluster.chunks import SetSizes
+from invocation_operator.cluster.client import Object, Resource
+from invocation_operator.cluster.errors import ClusterError, Forbidden, WriteRefused
 from invocation_operator.cluster.events import EventRecorder
 from invocation_operator.cluster.records import Lease, RecordStore
 from invocation_operator.plan.sweeps import ended as ended_with
@@ -237,6 +239,45 @@ async def test_sweep_runs_at_its_tick_and_not_before_and_not_again(scene: Scene)
     await scene.settle()
     assert scene.left() == set(later)
     assert scene.ended == 1
+
+
+QUOTA = 'configmaps "x-0" is forbidden: exceeded quota: few, requested: count/configmaps=1, limited: count/configmaps=0'
+
+
+@in_virtual_time
+@pytest.mark.parametrize(
+    ("plural", "refusal", "told"),
+    [
+        pytest.param("configmaps", Forbidden(QUOTA), "exceeded quota: few", id="a quota keeps out its set"),
+        pytest.param("invocationrecords", Forbidden(QUOTA), "raise that", id="a quota keeps out its record"),
+        pytest.param("configmaps", Forbidden("no right"), "extend its role", id="a right is missing"),
+        pytest.param("configmaps", WriteRefused("a webhook says no"), "webhook says no", id="a webhook refuses"),
+    ],
+)
+async def test_sweep_whose_set_cannot_be_written_down_waits_says_why_and_holds_no_lock(
+    scene: Scene, plural: str, refusal: ClusterError, told: str
+) -> None:
+    ids, lock = scene.completed(3), scene.reconciler.lock
+    lock.sizes = SetSizes(inline=0, chunk=2)
+    create, refusing = lock.client.create, [True]
+
+    async def refuses(resource: Resource, namespace: str | None, body: Object) -> Object:
+        # The second chunk: the first is there by then.
+        if refusing and resource.plural == plural and not body["metadata"]["name"].endswith("-0"):
+            raise refusal
+        return await create(resource, namespace, body)
+
+    lock.client.create = refuses  # type: ignore[method-assign]
+    scene.policy()
+    scene.ask("now")
+    assert await scene.settle() == 30.0
+    assert told in scene.status["sweeps"][0]["message"]
+    assert scene.wires.api.all("invocationrecords") == [], "nothing was asked, so it may be run later"
+    assert scene.left() == set(ids)
+    refusing.clear()
+    await scene.settle()
+    assert scene.left() == set()
+    assert scene.history[0]["freed"] == 3
 
 
 @in_virtual_time
