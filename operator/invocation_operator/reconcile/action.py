@@ -356,7 +356,7 @@ class ActionReconciler:
             rollout=status.rollout,
             results=status.results,
             skipped_reasons=status.skipped_reasons,
-            report=reporting.recorded(record),
+            report=await reporting.recorded(self.client, subject.obj, record),
             completion_time=status.completion_time,
         )
 

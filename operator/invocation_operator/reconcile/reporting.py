@@ -11,6 +11,7 @@ A report that the API server will not take is given up, with the reason in its s
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Self
@@ -214,11 +215,18 @@ def status_of(uid: str, record: str, pages: int, lines: int, problem: str | None
     return ReportStatus(format=FORMAT, config_maps=names or None, omitted=omitted, lines=lines, problem=problem)
 
 
-def recorded(record: Record) -> ReportStatus | None:
-    """Return what people are told when only the record knows how the run ended."""
+async def recorded(client: KubeClient, owner: Object, record: Record) -> ReportStatus | None:
+    """Return what people are told when only the record knows how the run ended: also pages with those that were not
+    touched, which are written after that.
+    """
     known, counted = record.status.report, record.status.progress
     if known is None:
         return None
-    unreached = counted is not None and counted.done < counted.total
+    uid, pages, lines = record.spec.source.uid, known.pages, known.lines
+    with suppress(ObjectNotFound, DamagedFacts):
+        while known.problem is None:
+            lines += lines_in(await read_page(client, owner, page_name(uid, record.name, pages)))
+            pages += 1
+    unreached = counted is not None and counted.done < counted.total and lines < counted.total
     problem = known.problem or (INTERRUPTED if unreached else None)
-    return status_of(record.spec.source.uid, record.name, known.pages, known.lines, problem)
+    return status_of(uid, record.name, pages, lines, problem)

@@ -5,12 +5,14 @@ import base64
 import gzip
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
 
-from invocation_operator.api.v1alpha1.action import Outcome, Result
+from invocation_operator.api.v1alpha1.action import Outcome, Phase, Result
+from invocation_operator.api.v1alpha1.record import RecordStatus
 from invocation_operator.api.v1alpha1.report import RecordReport
 from invocation_operator.api.v1alpha1.target import InvocationStatus
 from invocation_operator.cluster.client import KubeClient, Object, Resource
@@ -18,8 +20,9 @@ from invocation_operator.cluster.errors import ClusterUnavailable, Forbidden, Ob
 from invocation_operator.cluster.records import Record
 from invocation_operator.plan.facts import FEW_LINES, MANY_LINES
 from invocation_operator.plan.ledger import Ledger
+from invocation_operator.plan.report import progress
 from invocation_operator.plan.targets import Planned
-from invocation_operator.reconcile.reporting import BACKLOG, Reporter, status_of
+from invocation_operator.reconcile.reporting import BACKLOG, Reporter, recorded, status_of
 from tests.unit.reconcile.fake_kube import FakeKube
 
 BORN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -252,6 +255,38 @@ async def test_report_of_a_stopped_run_tells_what_was_not_touched() -> None:
     outcomes = [found["outcome"] for found in run.kube.lines()]
     assert outcomes == ["Effective"] * 500 + ["NotTouched"] * 2500
     assert reporter.status().lines == 3000
+
+
+@pytest.mark.parametrize("written", [0, 1, 2])
+async def test_report_of_a_run_whose_end_only_its_record_tells_names_every_page(written: int) -> None:
+    """Those that were not touched are written when the record is closed already; then the operator crashes."""
+    run = Run(2 * FEW_LINES)
+    reporter = await run.reporter()
+    ledger = Ledger(2 * FEW_LINES)
+    for place in range(10):
+        ledger.settle(place, Outcome.EFFECTIVE)
+        reporter.add(place, Result(id="x", outcome=Outcome.EFFECTIVE))
+    run.commit(reporter, 10)
+    await reporter.flush(everything=True)
+    run.commit(reporter, 10)
+
+    def strike(moment: str, page: int) -> None:
+        if moment == "before" and page > written:
+            raise Crash
+
+    run.kube.strike = strike
+    with suppress(Crash):
+        await reporter.rest(ledger)
+    counted = progress(ledger, run.named)
+    status = RecordStatus(phase=Phase.STOPPED, progress=counted, report=run.kept)
+    spec = type("Spec", (), {"source": type("Source", (), {"uid": OWNER["metadata"]["uid"]})})
+    fields = {"name": "iact-0123456789abcdef", "status": status, "spec": spec}
+    record = cast("Record", type("Kept", (), fields))
+    told = await recorded(cast("KubeClient", run.kube), OWNER, record)
+    assert told is not None
+    assert told.config_maps == [name for _, _, name in sorted(run.kube.objects)]
+    assert told.lines == len(run.kube.lines())
+    assert (told.problem is None) == (told.lines == 2 * FEW_LINES)
 
 
 def test_report_of_very_many_pages_names_some_and_counts_the_rest() -> None:
