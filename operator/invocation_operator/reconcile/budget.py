@@ -7,8 +7,7 @@ is taken before an invocation is asked and given back when it has an outcome.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from invocation_operator.reconcile.claims import Claims
@@ -89,7 +88,9 @@ class Budget:
             lane, wanted, future = self._waiting.popleft()
             if future.done():
                 continue
-            room = min(wanted, self.helping(), self._share() - lane.held, self.max_in_flight - self._held)
+            # Its own limit may have been lowered since it asked.
+            own = min(wanted, lane.room(), self._share() - lane.held)
+            room = min(own, self.helping(), self.max_in_flight - self._held)
             if room <= 0:
                 blocked.append((lane, wanted, future))
                 continue
@@ -127,15 +128,23 @@ class Lane:
         self.held = 0
         self.max_in_flight: int | None = None
         self.rate: int | None = None
+        self._resting = False
         self._waiting = 0
         self._turns = Pace()
         self._starts = Pace()
+
+    def set_limits(self, max_in_flight: int | None, rate: int | None) -> None:
+        """Change the run's own limits; what is in flight above a lowered one is let finish."""
+        if (max_in_flight, rate) != (self.max_in_flight, self.rate):
+            self.max_in_flight, self.rate = max_in_flight, rate
+            self._budget._grant()
 
     async def acquire(self, wanted: int) -> int:
         """Wait for 1 to ``wanted`` permits and return how many were granted.
 
         The caller asks again for the rest; while its own ``max_in_flight`` is reached it must wait for releases.
         """
+        self._take_part()
         return await self._budget._acquire(self, wanted)
 
     def insist(self, count: int) -> None:
@@ -177,26 +186,52 @@ class Lane:
         """Return how many of ``wanted`` operations may take a turn now, so that none of them has to wait for it longer
         than ``TURN_SECONDS``. Who gets less because of others stands in line for the next.
         """
-        now, line, turns = self._budget._clock(), self._budget._line, self._budget._turns
-        queue, rate = self.queue(), self._budget.rate
+        if wanted > 0:
+            self._take_part()
+        now, line, turns, rate = self._budget._clock(), self._budget._line, self._budget._turns, self._budget.rate
         # It is worth while to ask again once there is room for half of what may wait, beside what gets a turn now.
-        worth = max(1, min(wanted, queue // 2))
-        own, again = min(wanted, queue - self._waiting), TURN_SECONDS / 2
-        if self.rate is not None and (room := self._turns.room(TURN_SECONDS, self.rate, now)) < own:
-            own, again = room, self._turns.room_in(room + worth, TURN_SECONDS, self.rate, now)
-        if own <= 0:
-            return Turns(0, again)
-        count = max(0, min(own, turns.room(TURN_SECONDS, rate, now) - line.ahead(self, now)))
+        worth = max(1, min(wanted, self.queue() // 2))
+        own = self._own_turns(wanted, worth, now)
+        if own.count <= 0:
+            return Turns(0, own.again)
+        count, again = max(0, min(own.count, self._free(now))), own.again
         if count > 0:
             line.leave(self)
-        if count < own:
+        if count < own.count:
             again = turns.room_in(count + (line.ahead(self, now) + 1) * worth, TURN_SECONDS, rate, now)
             line.stand(self, now + again)
         return Turns(count, again)
 
-    def step_aside(self) -> None:
-        """Want no turn any more."""
-        self._budget._line.leave(self)
+    def free(self) -> int:
+        """Return how many turns there are for this run by now: others may have left, or the rate was raised, since it
+        was told when to come back.
+        """
+        now = self._budget._clock()
+        return max(0, min(self._own_turns(self.queue(), 1, now).count, self._free(now)))
+
+    def _own_turns(self, wanted: int, worth: int, now: float) -> Turns:
+        """As far as only this run is concerned."""
+        own, again = min(wanted, self.queue() - self._waiting), TURN_SECONDS / 2
+        if self.rate is not None and (room := self._turns.room(TURN_SECONDS, self.rate, now)) < own:
+            own, again = room, self._turns.room_in(room + worth, TURN_SECONDS, self.rate, now)
+        return Turns(own, again)
+
+    def _free(self, now: float) -> int:
+        """As far as the engine and the others are concerned."""
+        budget = self._budget
+        return budget._turns.room(TURN_SECONDS, budget.rate, now) - budget._line.ahead(self, now)
+
+    def rest(self) -> None:
+        """Need nothing for now: the others need not leave a share to this run, nor a turn, until it wants one again."""
+        if not self._resting:
+            self._resting = True
+            self._budget._lanes -= 1
+            self._budget._line.leave(self)
+            self._budget._grant()
+
+    def _take_part(self) -> None:
+        self._budget._lanes += self._resting
+        self._resting = False
 
     def reserve(self, count: int) -> Turn:
         """Take the turn of ``count`` operations. When it has come, ``came`` is told, or ``give_back`` when they do not
@@ -234,21 +269,9 @@ class Lane:
         if turn.own is not None:
             self._turns.give_back(turn.own, self._budget._clock())
 
-    @contextmanager
-    def idle(self) -> Iterator[None]:
-        """For a while this run needs nothing: the others need not leave a share to it."""
-        self._budget._lanes -= 1
-        self._budget._line.leave(self)
-        self._budget._grant()
-        try:
-            yield
-        finally:
-            self._budget._lanes += 1
-
     def close(self) -> None:
         """Give back everything that is held and leave."""
         held, self.held = self.held, 0
         self._budget._held -= held
-        self._budget._lanes -= 1
-        self._budget._line.leave(self)
-        self._budget._grant()
+        self._take_part()
+        self.rest()

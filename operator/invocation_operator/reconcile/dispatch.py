@@ -5,6 +5,8 @@ would take the engine's time from the calls.
 """
 
 import asyncio
+import math
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -22,6 +24,8 @@ SINGLE_LOOKS = 16
 """As many without the engine's batch endpoints, where one call that hangs keeps its whole batch."""
 VERIFYING_LOOKS = 2
 """So many batches are looked at again at once."""
+SOON_SECONDS = 0.5
+"""Who comes back so soon by itself need not be called."""
 TICK_SECONDS = 0.25
 """How often a run that has nothing due looks at its stops; changes of the object ring at once."""
 
@@ -34,6 +38,8 @@ class Dispatcher:
     batches: Batches
     starved: Callable[[], bool]
     """Whether nothing more comes into flight before some of what is in flight has an outcome."""
+    free: Callable[[], int]
+    """How many turns to ask there are now."""
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     """What is on its way to the engine or back."""
     failure: BaseException | None = None
@@ -41,6 +47,8 @@ class Dispatcher:
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _unasked: Due = field(default_factory=Due)
     _asked: Due = field(default_factory=Due)
+    _refused: Due = field(default_factory=Due)
+    """Those that were not asked yet because there was no turn for them."""
     _patient: deque[Flight] = field(default_factory=deque)
     """Those that are looked at later than need be, because there is more to ask."""
     _first_looks: int = 0
@@ -49,17 +57,20 @@ class Dispatcher:
     def put(self, flights: Sequence[Flight]) -> None:
         """Have them seen to when they are due."""
         unasked: list[Flight] = []
+        refused: list[Flight] = []
         asked: list[Flight] = []
         for flight in flights:
             flight.busy = False
-            (self._patient if flight.patient else unasked if flight.fresh else asked).append(flight)
+            whole = refused if flight.refused else unasked if flight.fresh else asked
+            (self._patient if flight.patient else whole).append(flight)
         self._unasked.put(unasked)
+        self._refused.put(refused)
         self._asked.put(asked)
 
     @property
     def asking(self) -> bool:
         """Whether others wait to be asked for the first time, or are on their way to it."""
-        return self._first_looks > 1 or self._unasked.next is not None
+        return self._first_looks > 1 or not (self._unasked.next is None and self._refused.next is None)
 
     def start(self, now: float) -> float:
         """Start on what is due, and no more than can be seen to soon.
@@ -67,13 +78,14 @@ class Dispatcher:
         Returns in how many seconds something else is due, if nothing rings before.
         """
         self._end_patience(now)
+        self._call_back(now)
         room = (BATCHED_LOOKS if self.batches.usable else SINGLE_LOOKS) - self._first_looks
         self._start(self._unasked.take(now, room * LOOK_BATCH), first=True)
         room = VERIFYING_LOOKS - (len(self.tasks) - self._first_looks)
         self._start(self._asked.take(now, room * LOOK_BATCH), first=False)
         # What is due already waits for others to be seen to, which rings.
         patience = self._patient[0].due if self._patient else None
-        dues = (self._unasked.next, self._asked.next, patience)
+        dues = (self._unasked.next, self._refused.next, self._asked.next, patience)
         return min([TICK_SECONDS, *(due - now for due in dues if due is not None and due > now)])
 
     def _end_patience(self, now: float) -> None:
@@ -90,6 +102,17 @@ class Dispatcher:
                 flight.due = now
                 ended.append(flight)
         self.put(ended)
+
+    def _call_back(self, now: float) -> None:
+        """There may be turns long before those who were refused one were told to come back."""
+        back = self._refused.take(now, sys.maxsize)
+        first = self._refused.next
+        if first is not None and first - now >= SOON_SECONDS and self._first_looks == 0:
+            back += self._refused.take(math.inf, self.free())
+        for flight in back:
+            flight.refused = False
+            flight.due = now
+        self.put(back)
 
     def ring(self) -> None:
         """Something happened: there may be more to start on."""

@@ -107,7 +107,7 @@ class Executor:
             settle=self._settle,
         )
         self.decider = Decider(self.run.operation, self.claims)
-        self.dispatcher = Dispatcher(self._handle, self.batches, self._starved)
+        self.dispatcher = Dispatcher(self._handle, self.batches, self._starved, self.lane.free)
         if (waves := self.run.waves) is not None:
             if self.looks is None:
                 raise ValueError("a run in waves needs somebody who looks after each of them")
@@ -258,8 +258,7 @@ class Executor:
 
     def _take_limits(self) -> None:
         """A person may change them in mid-run."""
-        self.lane.max_in_flight = self.control.limit("maxInFlight")
-        self.lane.rate = self.control.limit("operationsPerSecond")
+        self.lane.set_limits(self.control.limit("maxInFlight"), self.control.limit("operationsPerSecond"))
 
     # Pumping: look at what is due, decide, ask.
 
@@ -314,18 +313,23 @@ class Executor:
 
     def _drop_unasked(self) -> None:
         """Nothing was sent for these. They give their permits back, and begin anew if the run goes on."""
-        self.lane.step_aside()
         for flight in [flight for flight in self._flights if flight.fresh and not flight.busy]:
             self.run.ledger.release(flight.item.index)
             self._land(flight)
+        if not self._unfinished:
+            self.lane.rest()
 
     def _wound_down(self, stop: Stop, since: float) -> bool:
         if any(flight.busy for flight in self._flights):
             return False
         if stop.lets_settle:
             return not self._flights
-        unfinished = any(self.run.operation.inseparable(flight.item) for flight in self._flights)
-        return not unfinished or stop is Stop.HOLD_LOST or since >= FINISH_SECONDS
+        return not self._unfinished or stop is Stop.HOLD_LOST or since >= FINISH_SECONDS
+
+    @property
+    def _unfinished(self) -> bool:
+        """Whether something would be left half done."""
+        return any(self.run.operation.inseparable(flight.item) for flight in self._flights)
 
     async def _last_look(self, stop: Stop) -> Stop:
         """What was asked is looked at once more; what shows no effect then is not verified, and said to be so.
@@ -345,7 +349,7 @@ class Executor:
     async def _handle(self, flights: Sequence[Flight], *, asking: bool = True) -> None:
         with self.claims.look():
             seen_at, asks = await self._looked_at(flights, asking=asking)
-        asks = self._admitted(asks)
+        asks = [*self._admitted(asks)]
         await self.sender.send(asks, seen_at)
         more = self._more_to_ask or self.dispatcher.asking
         # Failures that could stop the run are to be seen at once.
@@ -384,24 +388,29 @@ class Executor:
                 self._later(flight, self.clock.now())
         return seen_at, asks
 
-    def _admitted(self, calls: list[Call]) -> list[Call]:
+    def _admitted(self, calls: list[Call]) -> Sequence[Call]:
         """Return those of ``calls`` that take a turn now. The rest would wait so long for theirs that what was seen
         would be out of date: it is looked at again when there are turns.
         """
-        trial = self.outage.room(self.clock.now())
-        turns = self.lane.turns(len(calls) if trial is None else min(trial, len(calls)))
-        for call in calls[: turns.count]:
+        trial, wanted = self.outage.room(self.clock.now()), self._allowed(calls)
+        turns = self.lane.turns(len(wanted) if trial is None else min(trial, len(wanted)))
+        admitted = wanted[: turns.count]
+        for call in admitted:
             self._flights.queue(call.flight)
             if never_sent(call.flight.item, call.ask, call.seen):
                 call.anew = True
                 self.run.asked.forget(call.flight.item.index)
         now, queue = self.clock.now(), self.lane.queue()
-        for place, call in enumerate(calls[turns.count :]):
-            if trial is None:
-                call.flight.due = now + min(turns.again + place / queue, max(turns.again, LOOK_LIMIT_SECONDS))
+        orderly = trial is None and len(wanted) == len(calls)
+        for place, call in enumerate(calls[turns.count :] if orderly else calls):
+            if orderly:
+                # What was asked before may have an outcome at any time.
+                latest = max(turns.again, LOOK_LIMIT_SECONDS) if call.flight.fresh else LOOK_LIMIT_SECONDS
+                call.flight.due = now + min(turns.again + place / queue, latest)
+                call.flight.refused = call.flight.fresh
             else:
                 self._later(call.flight, now)
-        return calls[: turns.count]
+        return admitted
 
     def _denied(self, flight: Flight, ask: Ask, seen: Seen) -> bool:
         """End what an earlier life meant to ask, seems not to have asked, and must not be asked any more."""

@@ -30,6 +30,8 @@ class Flight:
     """Whether it waits for its turn to be asked, or is to be looked at before that."""
     patient: bool = False
     """Whether it is due later than need be, because there is more to ask."""
+    refused: bool = False
+    """Whether there was no turn for it when it was to be asked for the first time."""
     landed: bool = False
 
     @property

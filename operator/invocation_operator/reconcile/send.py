@@ -48,13 +48,16 @@ class Sender:
         groups: dict[Ask, list[Call]] = {}
         for ask, some in groupby(calls, key=attrgetter("ask")):
             groups.setdefault(ask, []).extend(some)
-        # A batch starts at once: at a low rate it must be small, or the rate would hold on the average only.
-        most = min(batch.MOST, max(1, self.lane.per_second() // 10))
+        most = self._most()
         made: list[list[Call]] = []
         for ask, group in groups.items():
             size = most if self.batches.usable and ask.from_entry is None else 1
             made += [group[start : start + size] for start in range(0, len(group), size)]
         return made
+
+    def _most(self) -> int:
+        """How many may start at once: at a low rate few, or it would hold on the average only."""
+        return min(batch.MOST, max(1, self.lane.per_second() // 10))
 
     async def send(self, calls: Sequence[Call], seen_at: float) -> None:
         """Send what was decided on what was seen at ``seen_at``; what may not be asked now is left for later.
@@ -91,11 +94,12 @@ class Sender:
         return allowed
 
     def _wanted(self, calls: Sequence[Call], seen_at: float) -> Sequence[Call]:
-        """Return those that may be sent now: none, if what they were decided on has grown old.
+        """Return those that may be sent now: none, if what they were decided on has grown old, and not all, if the rate
+        was lowered since they took their turn.
 
         They wait for their turn, but also behind what the engine is slow to answer.
         """
-        return self.allowed(calls) if self.clock.now() - seen_at < CURRENT_SECONDS else ()
+        return self.allowed(calls)[: self._most()] if self.clock.now() - seen_at < CURRENT_SECONDS else ()
 
     async def _turn(self, calls: Sequence[Call], turn: Turn) -> bool:
         """Wait until as many operations may start; False, with the turn given back, when a stop came first."""

@@ -56,8 +56,8 @@ class Soak:
         # Whoever takes this over has a clock of their own, which may be ahead of this one.
         if self.waves.acted_upon(self.clock.engine_time(self.clock.at_most())):
             await self.intent.commit()
-        with self.lane.idle():
-            found = await self._found()
+        self.lane.rest()
+        found = await self._found()
         wave, well = self.waves.wave + 1, self.waves.looked_at(found, self._engine_now())
         log.info("wave looked at", wave=wave, well=well, healthy=found.healthy, unhealthy=found.unhealthy)
         if not well:

@@ -300,3 +300,25 @@ def test_run_beside_more_others_than_there_are_turns_may_still_take_one() -> Non
     shared = Budget(1000, 2, Clock(100.0))
     lanes = [shared.lane() for _ in range(5)]
     assert all(lane.queue() == 1 for lane in lanes)
+
+
+async def test_run_whose_own_limit_is_lowered_while_it_waits_is_granted_no_more_than_that() -> None:
+    shared = budget(10)
+    lane, other = shared.lane(), shared.lane()
+    assert await granted(lane) == 5
+    waiting = asyncio.create_task(lane.acquire(5))
+    await asyncio.sleep(0)
+    lane.set_limits(6, None)
+    other.close()
+    assert await waiting == 1
+
+
+async def test_run_whose_own_limit_is_raised_is_granted_what_it_waits_for() -> None:
+    lane = budget(100).lane()
+    lane.set_limits(1, None)
+    assert await lane.acquire(1) == 1
+    waiting = asyncio.create_task(lane.acquire(5))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    lane.set_limits(3, None)
+    assert await waiting == 2

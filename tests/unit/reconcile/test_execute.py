@@ -144,6 +144,7 @@ def scene(
     waves: Waves | None = None,
     looks: Looks | None = None,
     settle_lost_after: float = 0.3,
+    budget: Budget | None = None,
     **spec: Any,
 ) -> Scene:
     ids = [f"inv_{n}" for n in range(count)]
@@ -172,7 +173,7 @@ def scene(
         client=engine,  # type: ignore[arg-type]
         looker=engine,  # type: ignore[arg-type]
         intent=kept,
-        lane=Budget(1000, 100_000, now).lane(),
+        lane=(budget or Budget(1000, 100_000, now)).lane(),
         control=control,
         clock=clock,
         confirm_engine=same_engine,

@@ -121,3 +121,31 @@ def test_rate_is_not_exceeded_after_the_engine_was_slow(batched: bool, refuses: 
         assert worst <= 220 + (20 if batched else 1), "a tenth of a second's worth, and what is sent in one request"
 
     virtual_time.run(play())
+
+
+@pytest.mark.parametrize("whose", ["engine", "run"])
+def test_batches_that_have_their_turn_when_the_rate_is_lowered_keep_to_it_and_block_nobody(whose: str) -> None:
+    """One that started as it was would take the time of a minute, also of other runs, and when the rate is raised."""
+
+    async def play() -> None:
+        loop = asyncio.get_running_loop()
+        made = scene(1000, now=loop.time)
+        sender, front, budget = made.executor.sender, Slow(0.0), Budget(1000, 1000, loop.time)
+        sender.lane = budget.lane()
+        sender.client, sender.batches = front, Batches(usable=True)  # type: ignore[assignment]
+        flights = [Flight(Item(n, planned)) for n, planned in enumerate(made.executor.run.targets)]
+        calls = [Call(f, Ask(Verb.CANCEL), Seen(None)) for f in flights]
+        sending = asyncio.create_task(sender.send(calls, loop.time()))
+        await asyncio.sleep(0.25)
+        lowered = loop.time()
+        if whose == "engine":
+            budget.set_limits(1000, 2)
+        else:
+            sender.lane.set_limits(None, 2)
+        await sending
+        assert 1 <= sum(1 for at in front.sent if at > lowered) <= 5, "of two seconds, and one"
+        budget.set_limits(1000, 1000)
+        sender.lane.set_limits(None, None)
+        assert sender.lane.start(1) <= 0.5
+
+    virtual_time.run(play())

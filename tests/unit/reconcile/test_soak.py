@@ -214,9 +214,10 @@ async def test_run_that_soaks_leaves_its_share_of_the_engine_to_others() -> None
     soaking, other = budget.lane(), budget.lane()
     assert await other.acquire(90) == 50
     other.release(50)
-    with soaking.idle():
-        assert await other.acquire(90) == 90
+    soaking.rest()
+    assert await other.acquire(90) == 90
     other.release(90)
+    assert await soaking.acquire(1) == 1
     assert await other.acquire(90) == 50
 
 
