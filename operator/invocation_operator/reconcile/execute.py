@@ -36,10 +36,6 @@ from invocation_operator.reconcile.scrutiny import Scrutiny
 from invocation_operator.reconcile.send import Sender
 from invocation_operator.reconcile.soak import Looks, Soak
 
-LOOK_GROWTH = 1.6
-LOOK_LIMIT_SECONDS = 2.0
-PATIENCE_SECONDS = 2.0
-"""How long the first look after a large batch waits while there is more to ask: both want the same engine."""
 DECIDED_AT_ONCE = 200
 """Decisions without giving way to anything else."""
 HELPING_SECONDS = 0.02
@@ -316,7 +312,7 @@ class Executor:
         for flight in [flight for flight in self._flights if flight.fresh and not flight.busy]:
             self.run.ledger.release(flight.item.index)
             self._land(flight)
-        if not self._unfinished:
+        if not self._flights.any(self.run.operation.inseparable):
             self.lane.rest()
 
     def _wound_down(self, stop: Stop, since: float) -> bool:
@@ -324,12 +320,8 @@ class Executor:
             return False
         if stop.lets_settle:
             return not self._flights
-        return not self._unfinished or stop is Stop.HOLD_LOST or since >= FINISH_SECONDS
-
-    @property
-    def _unfinished(self) -> bool:
-        """Whether something would be left half done."""
-        return any(self.run.operation.inseparable(flight.item) for flight in self._flights)
+        unfinished = self._flights.any(self.run.operation.inseparable)
+        return not unfinished or stop is Stop.HOLD_LOST or since >= FINISH_SECONDS
 
     async def _last_look(self, stop: Stop) -> Stop:
         """What was asked is looked at once more; what shows no effect then is not verified, and said to be so.
@@ -358,7 +350,7 @@ class Executor:
         for call in asks:
             if not call.flight.landed:
                 self._flights.turn_came(call.flight)
-                self._later(call.flight, now, patient=patient and not call.flight.fresh)
+                call.flight.later(now, patient=patient and not call.flight.fresh)
         self.dispatcher.put([flight for flight in flights if not flight.landed])
 
     async def _looked_at(self, flights: Sequence[Flight], *, asking: bool) -> tuple[float, list[Call]]:
@@ -379,13 +371,13 @@ class Executor:
                 self._settle(flight, decision)
             elif view is None or not isinstance(decision, Ask):
                 self._flights.turn_came(flight)
-                self._later(flight, self.clock.now())
+                flight.later(self.clock.now())
             elif self._denied(flight, decision, view):
                 continue
             elif asking:
                 asks.append(Call(flight, decision, view))
             else:
-                self._later(flight, self.clock.now())
+                flight.later(self.clock.now())
         return seen_at, asks
 
     def _admitted(self, calls: list[Call]) -> Sequence[Call]:
@@ -404,12 +396,9 @@ class Executor:
         orderly = trial is None and len(wanted) == len(calls)
         for place, call in enumerate(calls[turns.count :] if orderly else calls):
             if orderly:
-                # What was asked before may have an outcome at any time.
-                latest = max(turns.again, LOOK_LIMIT_SECONDS) if call.flight.fresh else LOOK_LIMIT_SECONDS
-                call.flight.due = now + min(turns.again + place / queue, latest)
-                call.flight.refused = call.flight.fresh
+                call.flight.refuse(now, turns.again, place / queue)
             else:
-                self._later(call.flight, now)
+                call.flight.later(now)
         return admitted
 
     def _denied(self, flight: Flight, ask: Ask, seen: Seen) -> bool:
@@ -435,11 +424,6 @@ class Executor:
         if stop is Stop.HOLD_LOST:
             return ()
         return [call for call in calls if self.run.operation.inseparable(call.flight.item)]
-
-    def _later(self, flight: Flight, now: float, *, patient: bool = False) -> None:
-        flight.patient = patient
-        flight.due = now + (PATIENCE_SECONDS if patient else flight.pace)
-        flight.pace = min(flight.pace * LOOK_GROWTH, LOOK_LIMIT_SECONDS)
 
     def _settle(self, flight: Flight, settled: Settled) -> None:
         self.run.settle(flight.item.index, settled)

@@ -1,7 +1,7 @@
 """What the executor has on its way: items between intent and outcome, and calls between decision and answer."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +9,11 @@ from invocation_operator.plan.operation.base import Ask, Item, Seen, Verb
 
 FIRST_LOOK_SECONDS = 0.008
 """The effect of most calls is there within some 20 ms."""
+
+LOOK_GROWTH = 1.6
+LOOK_LIMIT_SECONDS = 2.0
+PATIENCE_SECONDS = 2.0
+"""How long the first look after a large batch waits while there is more to ask: both want the same engine."""
 
 CURRENT_SECONDS = 1.8
 """How long what was seen of an invocation may be relied on: before it is asked after that, it is looked at again."""
@@ -39,6 +44,20 @@ class Flight:
         """Whether it was certainly not asked yet."""
         return not self.item.asks and not self.item.lost
 
+    def refuse(self, now: float, again: float, after: float) -> None:
+        """There is no turn for it: look at it ``again`` in so many seconds, and ``after`` that behind others.
+
+        What was asked before may have an outcome at any time, and is not looked at less often for that.
+        """
+        self.refused = self.fresh
+        self.due = now + min(again + after, max(again, LOOK_LIMIT_SECONDS) if self.fresh else LOOK_LIMIT_SECONDS)
+
+    def later(self, now: float, *, patient: bool = False) -> None:
+        """Look at it in a while, which grows from look to look."""
+        self.patient = patient
+        self.due = now + (PATIENCE_SECONDS if patient else self.pace)
+        self.pace = min(self.pace * LOOK_GROWTH, LOOK_LIMIT_SECONDS)
+
 
 class Flights:
     """Everything that one run has in flight, by index in its plan."""
@@ -56,6 +75,10 @@ class Flights:
 
     def __contains__(self, index: object) -> bool:
         return index in self._by_index
+
+    def any(self, condition: Callable[[Item], bool]) -> bool:
+        """Whether it holds for one of them."""
+        return any(condition(flight.item) for flight in self)
 
     def launch(self, flights: Iterable[Flight]) -> None:
         """Take in what comes into flight."""

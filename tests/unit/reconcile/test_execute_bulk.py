@@ -148,7 +148,7 @@ async def test_bulk_run_asks_in_full_batches_and_little_besides() -> None:
 
 @in_virtual_time
 async def test_bulk_run_looks_at_what_was_asked_when_all_calls_are_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("invocation_operator.reconcile.execute.PATIENCE_SECONDS", 600.0)
+    monkeypatch.setattr("invocation_operator.reconcile.flight.PATIENCE_SECONDS", 600.0)
     early: list[int] = []
 
     class Slow(Engine):
