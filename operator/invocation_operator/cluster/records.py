@@ -8,6 +8,7 @@ and every write carries the resourceVersion that was read, so that a holder that
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -17,8 +18,15 @@ from invocation_operator import conditions
 from invocation_operator.api.v1alpha1.action import Phase
 from invocation_operator.api.v1alpha1.base import API_VERSION, Condition
 from invocation_operator.api.v1alpha1.record import RECORD_KIND, RecordSource, RecordSpec, RecordStatus
+from invocation_operator.cluster.chunks import delete_chunks
 from invocation_operator.cluster.client import KubeClient, Object
-from invocation_operator.cluster.errors import ObjectExists, ObjectNotFound, UnreadableObject, WriteConflict
+from invocation_operator.cluster.errors import (
+    ClusterError,
+    ObjectExists,
+    ObjectNotFound,
+    UnreadableObject,
+    WriteConflict,
+)
 from invocation_operator.cluster.resources import RECORDS
 from invocation_operator.cluster.status import dump
 
@@ -209,15 +217,24 @@ class RecordStore:
         return True
 
     async def close(self, record: Record, status: RecordStatus) -> bool:
-        """Write the end of a run that nobody holds any more. False when somebody has written since it was read: then
-        that is not its end.
+        """Write the end of a run that nobody holds any more, and remove its set.
+
+        False when somebody has written since it was read: then that is not its end.
         """
         hold = Hold(self._client, record, "", self.lease, self._clock)
         try:
             await hold.commit(lambda: status)
         except HoldLost:
             return False
+        await self.drop_set(record)
         return True
+
+    async def drop_set(self, record: Record) -> None:
+        """Remove what is kept beside the record of a run that has ended, as far as the API server lets us: whatever is
+        left goes with the record.
+        """
+        with suppress(ClusterError):
+            await delete_chunks(self._client, record.namespace, record.chunk_prefix, record.spec.plan.chunks)
 
 
 class Hold:
@@ -243,6 +260,8 @@ class Hold:
         self.slowest_seconds = 0.0
         """How long the slowest write took since the run is held."""
         self._lost = False
+        self._unanswered: set[object] = set()
+        """When those writes were made of which it is not known whether they are there."""
         self._writing = asyncio.Lock()
 
     @property
@@ -280,21 +299,23 @@ class Hold:
             )
             full = full.model_copy(update={"conditions": _told(full, self.record.status.conditions, now)})
             body = {**self.record.obj, "status": dump(full)}
+            self._unanswered.add(body["status"]["renewTime"])
             try:
                 obj = await self._client.replace_status(RECORDS, metadata["namespace"], metadata["name"], body)
             except WriteConflict:
-                obj = await self._mine_after_all(full)
+                obj = await self._mine_after_all(full, release=release)
             except ObjectNotFound as error:
                 self._lost = True
                 raise HoldLost(self.record.name) from error
             finally:
                 self.slowest_seconds = max(self.slowest_seconds, self._clock() - started)
+            self._unanswered.clear()
             self.record.obj = obj
             self.record.status = full
             self._renewed = started
             self._held = True
 
-    async def _mine_after_all(self, meant: RecordStatus) -> Object:
+    async def _mine_after_all(self, meant: RecordStatus, *, release: bool) -> Object:
         """A conflict is our own when an earlier, unanswered try of the same write went through.
 
         Not before the first write: then what is there may be the last write of an earlier life of this process, which
@@ -303,7 +324,11 @@ class Hold:
         metadata = self.record.obj["metadata"]
         place = metadata["namespace"], metadata["name"]
         obj = await self._client.get(RECORDS, *place) if self._held else None
-        if obj is None or (obj.get("status") or {}).get("holder") != self._identity:
+        told = (obj or {}).get("status") or {}
+        if obj is not None and release and not told.get("holder") and told.get("renewTime") in self._unanswered:
+            # It names no holder, and is known by its time. What has ended is not changed any more.
+            return obj
+        if obj is None or told.get("holder") != self._identity:
             self._lost = True
             raise HoldLost(self.record.name)
         body = {**obj, "status": dump(meant)}

@@ -340,6 +340,7 @@ class ActionReconciler:
 
     async def _finish_from(self, board: Board, subject: Subject, record: Record) -> Outcome:
         """The operator went away between the record's end and the object's: the record knows how it ended."""
+        await self.records.drop_set(record)
         status = record.status
         turn = narrate.recorded(record)
         return await self._conclude(

@@ -269,6 +269,7 @@ class SweepReconciler:
             record = await self.records.find(entry.active) if entry.active is not None else None
             occasion = plan.occasion_of(scene.spec, record.spec.run_id or "") if record is not None else None
             if record is not None and record.finished and occasion is not None:
+                await self.records.drop_set(record)
                 await self._conclude(scene, occasion, recorded(occasion, record))
             elif entry.active is not None:
                 name = entry.name

@@ -13,7 +13,7 @@ from invocation_operator.api.v1alpha1.record import RecordPlan, RecordSource, Re
 from invocation_operator.cluster.client import KubeClient, Object
 from invocation_operator.cluster.errors import ClusterUnavailable, UnreadableObject, WriteConflict
 from invocation_operator.cluster.records import Hold, HoldLost, Lease, Record, RecordStore
-from invocation_operator.cluster.resources import RECORDS
+from invocation_operator.cluster.resources import CONFIG_MAPS, RECORDS
 from invocation_operator.cluster.status import dump
 from invocation_operator.reconcile.journal import kept_alive
 from tests.unit.reconcile.fake_kube import FakeKube
@@ -98,6 +98,60 @@ async def test_hold_that_meets_a_conflict_is_kept_only_if_it_was_its_own(status:
         with pytest.raises(HoldLost):
             await hold.commit(lambda: RecordStatus(phase=Phase.RUNNING))
         assert not hold.certain
+
+
+class Mute(Keeper):
+    """Carries out the first write and does not answer; then versions count."""
+
+    mute = True
+
+    async def replace_status(self, resource: Any, namespace: str, name: str, body: Object) -> Object:
+        found = await self.get(resource, namespace, name)
+        if body["metadata"]["resourceVersion"] != found["metadata"]["resourceVersion"]:
+            raise WriteConflict("stale")
+        made = await super().replace_status(resource, namespace, name, body)
+        if self.mute:
+            self.mute = False
+            raise ClusterUnavailable("no answer")
+        return made
+
+
+@pytest.mark.parametrize("meanwhile", [None, "other", "closed"])
+async def test_hold_that_lets_go_and_is_not_answered_knows_its_own_write_again(meanwhile: str | None) -> None:
+    """The end of a run: it would else be told from the record, without what is done after it."""
+    kube = Mute()
+    hold = Hold(cast("KubeClient", kube), Record.of(kept(kube)), "me", Lease(), lambda: 0.0, held=True)
+
+    async def end() -> None:
+        await hold.commit(lambda: RecordStatus(phase=Phase.SUCCEEDED), release=True)
+
+    with pytest.raises(ClusterUnavailable):
+        await end()
+    if meanwhile is None:
+        there = await kube.get(RECORDS, "ops", "iact-1")
+        await end()
+        assert there["status"]["phase"] == "Succeeded"
+        assert await kube.get(RECORDS, "ops", "iact-1") == there, "what has ended is not changed any more"
+        return
+    # Somebody else holds the run by now, or has ended it.
+    kept(kube, status={"holder": "other"} if meanwhile == "other" else {"renewTime": "2026-01-01T00:00:00Z"})
+    with pytest.raises(HoldLost):
+        await end()
+
+
+async def test_record_that_is_closed_keeps_no_set_beside_it() -> None:
+    kube = Keeper()
+    obj = kept(kube, {"plan": {**dump(SPEC)["plan"], "total": 2, "chunks": 2}}, {"phase": "Running"})
+    record = Record.of(obj)
+
+    async def delete(resource: Any, namespace: str, name: str, **_: Any) -> None:
+        kube.objects.pop((resource.plural, namespace, name), None)
+
+    kube.delete = delete  # type: ignore[method-assign]
+    for number in range(2):
+        kube.put(CONFIG_MAPS, "ops", f"{record.chunk_prefix}-{number}")
+    assert await store(kube).close(record, RecordStatus(phase=Phase.STOPPED))
+    assert [plural for plural, _, _ in kube.objects] == ["invocationrecords"]
 
 
 @pytest.mark.parametrize("silent", [True, False])
