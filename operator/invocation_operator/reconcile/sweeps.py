@@ -208,7 +208,7 @@ class SweepReconciler:
             return Retry(LOOK_AGAIN_SECONDS)
         log.info("sweep starts", record=name, engine=resolved.name, sweep=occasion.sweep.name)
         await self.runner.run(scene.cell, board, task)
-        return self._over(scene, occasion)
+        return self._over(scene, occasion, name)
 
     async def _outlived(self, scene: Scene, occasion: Occasion, resolved: Resolved, now: datetime) -> Also:
         """Return the condition for what exists and has outlived the policy's values."""
@@ -238,9 +238,10 @@ class SweepReconciler:
             return False
         return bool(metadata["uid"] == known["uid"] and metadata["generation"] == known["generation"])
 
-    def _over(self, scene: Scene, occasion: Occasion) -> Outcome:
+    def _over(self, scene: Scene, occasion: Occasion, record: str) -> Outcome:
         entry = scene.entries.read().get(occasion.sweep.name)
-        if entry is not None and entry.history:
+        # One that was handed over, or whose policy is gone, has not been told: an earlier run stands first then.
+        if entry is not None and entry.history and entry.history[0].record == record:
             retention_metrics.swept(scene.source.namespace, scene.source.name, entry.name, entry.history[0])
         self.ended()
         return Retry(0.0)
@@ -320,7 +321,7 @@ class SweepReconciler:
         except Waiting as waiting:
             await self._note(scene, occasion, waiting)
             return Retry(waiting.retry_seconds)
-        return self._over(scene, occasion)
+        return self._over(scene, occasion, record.name)
 
     async def _abandon(self, scene: Scene, occasion: Occasion, record: Record, why: str) -> Outcome:
         closed = await self.lock.abandon(record, narrate.abandoned(why))

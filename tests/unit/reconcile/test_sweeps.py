@@ -21,6 +21,7 @@ from invocation_operator.cluster.client import Object, Resource
 from invocation_operator.cluster.errors import ClusterError, Forbidden, WriteRefused
 from invocation_operator.cluster.events import EventRecorder
 from invocation_operator.cluster.records import Lease, RecordStore
+from invocation_operator.observe.retention import SWEPT
 from invocation_operator.plan.sweeps import ended as ended_with
 from invocation_operator.reconcile.authors import REQUESTED_BY, Authors
 from invocation_operator.reconcile.cell import Cell
@@ -398,6 +399,35 @@ async def test_run_that_a_crash_cut_short_is_taken_over_and_told_once(scene: Sce
     [run] = scene.history
     assert (run["phase"], run["planned"], run["request"]) == ("Succeeded", 40, "now")
     assert len(scene.wires.api.all("invocationrecords")) == 1
+
+
+@in_virtual_time
+@pytest.mark.parametrize("why", ["its policy is deleted", "the operator stops"])
+async def test_sweep_that_does_not_come_to_its_end_does_not_count_the_run_before_it_again(
+    scene: Scene, why: str
+) -> None:
+    def freed() -> float:
+        return SWEPT.labels("shop", "p", "nightly")._value.get()  # type: ignore[no-any-return]
+
+    before, stopping = freed(), list[bool]()
+    scene.reconciler.runner.shutting_down = lambda: bool(stopping)
+    scene.completed(5)
+    scene.policy(limits={"operationsPerSecond": 10, "maxInFlight": 1})
+    scene.ask("one")
+    await scene.settle()
+    assert freed() - before == 5
+    scene.completed(9)
+    scene.ask("two")
+    scene.cell.put(scene.wires.api.get("retentionpolicies", "shop", "p"))
+    working = asyncio.create_task(scene.reconciler.reconcile(scene.cell))
+    await scene.until_left(7, working)
+    if why == "the operator stops":
+        stopping.append(True)
+    else:
+        scene.cell.put(None)
+    await working
+    assert scene.left()
+    assert freed() - before == 5
 
 
 @in_virtual_time
