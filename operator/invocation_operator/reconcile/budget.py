@@ -262,6 +262,24 @@ class Lane:
             self._starts.take(count, self.rate, now)
         return 0.0
 
+    async def take_turn(self) -> None:
+        """Wait until one operation may start: for what is no run, and stands in line like one."""
+        turns = self.turns(1)
+        while not turns.count:
+            await asyncio.sleep(min(max(turns.again, 0.001), TURN_SECONDS))
+            turns = self.turns(1)
+        turn = self.reserve(1)
+        try:
+            await asyncio.sleep(max(0.0, turn.delay))
+        except asyncio.CancelledError:
+            self.give_back(turn)
+            raise
+        self.came(1)
+        wait = self.start(1)
+        while wait > 0:
+            await asyncio.sleep(wait)
+            wait = self.start(1)
+
     def give_back(self, turn: Turn) -> None:
         """Give back a turn that was not used."""
         self._waiting -= turn.count

@@ -52,8 +52,7 @@ async def change(station: Station, service: Observed, values: Values) -> Observe
     lane = station.budget.lane()
     try:
         await lane.acquire(1)
-        await asyncio.sleep(max(0.0, lane.reserve(1).delay))
-        lane.came(1)
+        await lane.take_turn()
         asked = {setting.engine_name: format_duration(length) for setting, length in values.items()}
         await station.client.set_service(service.name, asked)
     finally:

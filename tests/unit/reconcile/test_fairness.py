@@ -176,3 +176,33 @@ async def test_only_those_that_were_refused_a_turn_are_called_back_before_they_a
     dispatcher.start(10.0)
     await asyncio.gather(*dispatcher.tasks)
     assert len(handled) == seen_to
+
+
+def test_what_is_no_run_takes_turns_with_the_runs() -> None:
+    """Values of services are set one by one, of many policies at once: a queue of them would keep all runs waiting."""
+
+    async def play() -> tuple[int, int]:
+        shared = Budget(1000, 2, asyncio.get_running_loop().time)
+        run = scene(1000, budget=shared, now=asyncio.get_running_loop().time)
+        changed = 0
+
+        async def change() -> None:
+            nonlocal changed
+            for _ in range(100):
+                lane = shared.lane()
+                try:
+                    await lane.take_turn()
+                    changed += 1
+                finally:
+                    lane.close()
+
+        tasks = [asyncio.create_task(run.executor.execute()), *(asyncio.create_task(change()) for _ in range(7))]
+        await asyncio.sleep(40.0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return len(run.engine.calls), changed
+
+    calls, changed = virtual_time.run(play())
+    assert calls >= 8
+    assert 70 <= calls + changed <= 84
