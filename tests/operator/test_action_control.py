@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from e2e.rig import Engine
 from tests.operator.conftest import Object, Stage, bad_outcomes, conditions, results, unique
 from tests.operator.population import HOUR
 
@@ -71,6 +72,19 @@ def test_dry_run_whose_plan_a_quota_keeps_from_being_written_down_says_so_and_wa
     # A change has it looked at now.
     stage.patch("dry", {"limits": {"maxInFlight": 7}})
     assert stage.ended("dry", timeout=60)["status"]["phase"] == "Planned"
+
+
+def test_dry_run_that_is_executed_on_another_engine_is_refused(stage: Stage, engine_old: Engine) -> None:
+    """It would have begun there, with none of what was shown."""
+    ids = sleepers(stage, 1)
+    assert stage.run("dry", "Cancel", {"ids": ids}, mode="DryRun", timeout=60)["status"]["plan"]["total"] == 1
+    stage.patch("production", {"url": engine_old.admin_url}, "restateengines")
+    stage.patch("dry", {"mode": "Execute"})
+    done = stage.ended("dry", "Refused", timeout=60)
+    assert conditions(done)["Stalled"] == ("True", "EngineChanged")
+    assert "than when the plan was shown" in message(done)
+    assert stage.records("dry") == []
+    assert set(alive(stage, ids)) == set(ids)
 
 
 def test_dry_run_that_is_executed_acts_on_what_it_showed_and_still_matches(stage: Stage) -> None:

@@ -239,7 +239,11 @@ class ActionReconciler:
     ) -> Planning | Refusal | Retry:
         if spec.mode is Mode.APPROVE:
             return await self.approvals.judge(board, subject, spec, resolved, now)
-        shown = await self.lock.previewed(subject, spec) if self._was_planned(subject, spec) else None
+        was_planned = self._was_planned(subject, spec)
+        if was_planned and subject.status.engine not in (None, resolved.identity):
+            message = "another RestateEngine or another cluster answers now than when the plan was shown."
+            return Refusal(r.ENGINE_CHANGED, message)
+        shown = await self.lock.previewed(subject, spec) if was_planned else None
         if isinstance(shown, PlanLost):
             return Refusal(r.PLAN_LOST, shown.message)
         return await make_plan(spec, resolved, now, only=shown)
