@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import from_json
 
 from e2e.simulation import sweeping
+from e2e.simulation.runs import Sender
 from invocation_operator.api.v1alpha1.action import ActionType
 
 if TYPE_CHECKING:
@@ -50,8 +51,8 @@ class Holding:
         """From when on a process must leave alone what a policy holds."""
         self._read: dict[str, frozenset[str]] = {}
         """The policies that a process has read last."""
-        self._planned: dict[str, frozenset[str]] = {}
-        """Those that it had read when it made its last plan."""
+        self._planned: dict[Sender, frozenset[str]] = {}
+        """Those that it had read when it made the last plan for an object."""
         self._asked_for: dict[str, float] = {}
         """When the objects were created that ask for a purge, by UID."""
 
@@ -90,16 +91,17 @@ class Holding:
         key = process.name, uid
         self._heeded[key] = min(at, self._heeded.get(key, at))
 
-    def plans(self, process: "Process") -> None:
+    def plans(self, who: Sender) -> None:
         """The query of a plan leaves."""
-        self._planned[process.name] = self._read.get(process.name, frozenset())
+        self._planned[who] = self._read.get(who[0], frozenset())
 
     def begun(self, run: "Run") -> Iterator[str]:
         """A record was created."""
         planner = run.record.holder
         if run.record.spec.action not in CLEARING or planner is None:
             return
-        asked, read = self._asked_for.get(run.record.spec.source.uid, 0.0), self._planned.get(planner, frozenset())
+        asked = self._asked_for.get(run.record.spec.source.uid, 0.0)
+        read = self._planned.get((planner, run.of), frozenset())
         if self._world.scenario.applied[run.of].sweep == sweeping.TICK:
             asked = max(asked, sweeping.TICK_SECONDS)
         for kept in self._kept.values():

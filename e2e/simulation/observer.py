@@ -10,8 +10,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from structlog.contextvars import get_contextvars
-
 from e2e.simulation import sweeping
 from e2e.simulation.applied import NAMESPACE, Applied
 from e2e.simulation.consent import Consent
@@ -23,7 +21,7 @@ from e2e.simulation.leading import Leading
 from e2e.simulation.loop import OWNER
 from e2e.simulation.processes import Process
 from e2e.simulation.rollouts import Rollouts
-from e2e.simulation.runs import Call, Identity, Run, identity
+from e2e.simulation.runs import Call, Identity, Run, identity, sender
 from e2e.simulation.sharing import Sharing
 from e2e.simulation.standing import Standings
 from e2e.simulation.wires import THROTTLED
@@ -58,6 +56,7 @@ class Observer:
         """After the end: nothing may be asked any more."""
         self.uncertain = False
         """Whether anything happened that may leave an outcome unknown."""
+        # By process, and not by run: what many of its runs want to read is asked once for all of them.
         self._looks: dict[tuple[str, str], float] = {}
         self._untold: dict[int, list[tuple[str, str]]] = {}
         """Who looks at what, by the number of the request, until its answer is there."""
@@ -183,7 +182,7 @@ class Observer:
             # A plan's own query is a look at what it returns.
             plans = "select i.id as id" in sql and "raw_length" not in sql and not named
             if plans:
-                self._holding.plans(process)
+                self._holding.plans(sender(process))
             return process, number, None if plans else named
         if path[0] == "invocations":
             op, ids = path[2], [path[1]]
@@ -197,8 +196,16 @@ class Observer:
     def _call(self, op: str, id_: str, process: Process, number: int) -> Call:
         now = self.world.loop.time()
         key, never = (process.name, id_), float("-inf")
-        of = str(get_contextvars().get("object", "")).partition("/")[2] or None
-        call = Call(op, id_, of, process, number, now, self._looks.get(key, never), self._true_looks.get(key, never))
+        call = Call(
+            op,
+            id_,
+            sender(process)[1],
+            process,
+            number,
+            now,
+            self._looks.get(key, never),
+            self._true_looks.get(key, never),
+        )
         self.calls.append(call)
         self._may_leave(call, now)
         return call

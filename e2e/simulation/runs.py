@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from structlog.contextvars import get_contextvars
+
 from e2e.simulation.engine import Invocation
 from invocation_operator.cluster.records import Record
 from invocation_operator.plan.ledger import Ledger
@@ -14,6 +16,13 @@ if TYPE_CHECKING:
 
 Identity = tuple[str, int]
 """Id and creation, in milliseconds."""
+Sender = tuple[str, str | None]
+"""A process, and the object whose task has sent something."""
+
+
+def sender(process: "Process") -> Sender:
+    """Who sends what is about to leave."""
+    return process.name, str(get_contextvars().get("object", "")).partition("/")[2] or None
 
 
 @dataclass
