@@ -21,7 +21,7 @@ from e2e.simulation.leading import Leading
 from e2e.simulation.loop import OWNER
 from e2e.simulation.processes import Process
 from e2e.simulation.rollouts import Rollouts
-from e2e.simulation.runs import Call, Identity, Run, identity, sender
+from e2e.simulation.runs import Call, Identity, Run, Sender, identity, sender
 from e2e.simulation.sharing import Sharing
 from e2e.simulation.standing import Standings
 from e2e.simulation.wires import THROTTLED
@@ -56,11 +56,11 @@ class Observer:
         """After the end: nothing may be asked any more."""
         self.uncertain = False
         """Whether anything happened that may leave an outcome unknown."""
-        # By process, and not by run: what many of its runs want to read is asked once for all of them.
-        self._looks: dict[tuple[str, str], float] = {}
-        self._untold: dict[int, list[tuple[str, str]]] = {}
+        # A plan's own query is a look of its object; rows that many want to read are asked for all of them at once.
+        self._looks: dict[tuple[Sender, str], float] = {}
+        self._untold: dict[int, list[tuple[Sender, str]]] = {}
         """Who looks at what, by the number of the request, until its answer is there."""
-        self._true_looks: dict[tuple[str, str], float] = {}
+        self._true_looks: dict[tuple[Sender, str], float] = {}
         """Of them, those that an engine which has read its log has answered."""
         self._serving: Any = None
         self._runs: dict[str, Run] = {}
@@ -183,7 +183,8 @@ class Observer:
             plans = "select i.id as id" in sql and "raw_length" not in sql and not named
             if plans:
                 self._holding.plans(sender(process))
-            return process, number, None if plans else named
+                return sender(process), number, None
+            return (process.name, None), number, named
         if path[0] == "invocations":
             op, ids = path[2], [path[1]]
         elif path[0] == "internal":
@@ -195,17 +196,10 @@ class Observer:
 
     def _call(self, op: str, id_: str, process: Process, number: int) -> Call:
         now = self.world.loop.time()
-        key, never = (process.name, id_), float("-inf")
-        call = Call(
-            op,
-            id_,
-            sender(process)[1],
-            process,
-            number,
-            now,
-            self._looks.get(key, never),
-            self._true_looks.get(key, never),
-        )
+        who, never = sender(process), float("-inf")
+        keys = ((who, id_), ((process.name, None), id_))
+        at, truly_at = (max(of.get(key, never) for key in keys) for of in (self._looks, self._true_looks))
+        call = Call(op, id_, who[1], process, number, now, at, truly_at)
         self.calls.append(call)
         self._may_leave(call, now)
         return call
@@ -263,9 +257,9 @@ class Observer:
         """A request is carried out."""
         now = self.world.loop.time()
         if isinstance(token, tuple):
-            process, number, ids = token
+            who, number, ids = token
             answer = operation()
-            shown = [(process.name, id_) for id_ in (_returned(answer) if ids is None else ids)]
+            shown = [(who, id_) for id_ in (_returned(answer) if ids is None else ids)]
             self._untold[number] = shown
             if self.world.engine.replaying is None:
                 self._true_looks |= dict.fromkeys(shown, now)
