@@ -34,9 +34,13 @@ def own_limits_are_not_heeded(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Executor, "_take_limits", lambda _: None)
 
 
-def nobody_stands_in_line(patch: pytest.MonkeyPatch) -> None:
-    """As it was: turns went to who happened to ask when there was room for one."""
-    patch.setattr(Line, "ahead", lambda *_: 0)
+def who_was_refused_last_comes_first(patch: pytest.MonkeyPatch) -> None:
+    def ahead(self: Line, one: object, now: float) -> int:
+        later = [*self._awaited]
+        later = later[later.index(one) + 1 :] if one in later else []
+        return sum(self._awaited[other] > now for other in later)
+
+    patch.setattr(Line, "ahead", ahead)
 
 
 def run(number: int, action: str, size: int, *, covers: tuple[str, ...] = (), **spec: Any) -> Applied:
@@ -66,7 +70,7 @@ BROKEN: list[tuple[Break, str, Callable[[], Plays]]] = [
     (changed_limits_of_the_engine_are_not_heeded, "rate", together(*OTHERS, events=(SLOWER,), operationsPerSecond=3)),
     (own_limits_are_not_heeded, "rate", together(run(1, "Kill", 8, limits={"operationsPerSecond": 2}))),
     (own_limits_are_not_heeded, "bounded", together(run(1, "Kill", 8, limits={"maxInFlight": 2}))),
-    (nobody_stands_in_line, "fair", together(*SMALL, size=30, operationsPerSecond=1)),
+    (who_was_refused_last_comes_first, "fair", together(*SMALL, size=30, operationsPerSecond=1)),
 ]
 
 
