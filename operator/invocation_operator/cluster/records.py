@@ -226,15 +226,16 @@ class RecordStore:
             await hold.commit(lambda: status)
         except HoldLost:
             return False
-        await self.drop_set(record)
+        await drop_set(self._client, record)
         return True
 
-    async def drop_set(self, record: Record) -> None:
-        """Remove what is kept beside the record of a run that has ended, as far as the API server lets us: whatever is
-        left goes with the record.
-        """
-        with suppress(ClusterError):
-            await delete_chunks(self._client, record.namespace, record.chunk_prefix, record.spec.plan.chunks)
+
+async def drop_set(client: KubeClient, record: Record) -> None:
+    """Remove what is kept beside the record of a run that has ended, as far as the API server lets us: whatever is left
+    goes with the record.
+    """
+    with suppress(ClusterError):
+        await delete_chunks(client, record.namespace, record.chunk_prefix, record.spec.plan.chunks)
 
 
 class Hold:

@@ -16,7 +16,7 @@ from invocation_operator.api.v1alpha1.base import EngineRef
 from invocation_operator.cluster.client import KubeClient
 from invocation_operator.cluster.errors import ObjectNotFound, TooLarge, UnreadableObject, WriteConflict
 from invocation_operator.cluster.events import EventRecorder
-from invocation_operator.cluster.records import HoldLost, Record, RecordStore
+from invocation_operator.cluster.records import HoldLost, Record, RecordStore, drop_set
 from invocation_operator.cluster.resources import ACTIONS
 from invocation_operator.conditions import Verdict
 from invocation_operator.engine.errors import EngineError
@@ -344,7 +344,7 @@ class ActionReconciler:
 
     async def _finish_from(self, board: Board, subject: Subject, record: Record) -> Outcome:
         """The operator went away between the record's end and the object's: the record knows how it ended."""
-        await self.records.drop_set(record)
+        await drop_set(self.client, record)
         status = record.status
         turn = narrate.recorded(record)
         return await self._conclude(

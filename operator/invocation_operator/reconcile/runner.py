@@ -5,7 +5,6 @@ crash in between is finished from the record.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,11 +12,10 @@ from datetime import datetime
 import structlog
 
 from invocation_operator.api.v1alpha1.action import ActionSpec, ActionType, Result
-from invocation_operator.cluster.chunks import delete_chunks
 from invocation_operator.cluster.client import KubeClient
 from invocation_operator.cluster.errors import ClusterError
 from invocation_operator.cluster.events import EventRecorder
-from invocation_operator.cluster.records import Hold, HoldLost
+from invocation_operator.cluster.records import Hold, HoldLost, drop_set
 from invocation_operator.engine.models import EngineIdentity as EngineSeen
 from invocation_operator.observe import metrics
 from invocation_operator.plan.asked import AskTimes
@@ -275,9 +273,7 @@ class Runner:
             if journal.report is not None:
                 await journal.report.rest(task.ledger)
             await teller.end(turn, at)
-        record = task.hold.record
-        with contextlib.suppress(ClusterError):
-            await delete_chunks(self.client, record.namespace, record.chunk_prefix, record.spec.plan.chunks)
+        await drop_set(self.client, task.hold.record)
 
     def _tell_loss(self, hold: Hold) -> None:
         """Why a run pauses and is taken over, perhaps by this very process: a slow API server is told from a process

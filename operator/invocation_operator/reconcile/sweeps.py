@@ -19,7 +19,7 @@ from invocation_operator.api.v1alpha1.sweep import SweepRun, SweepStatus
 from invocation_operator.cluster.client import KubeClient
 from invocation_operator.cluster.errors import ObjectNotFound, TooLarge, WriteConflict
 from invocation_operator.cluster.events import EventRecorder
-from invocation_operator.cluster.records import HoldLost, Record, RecordStore
+from invocation_operator.cluster.records import HoldLost, Record, RecordStore, drop_set
 from invocation_operator.cluster.resources import RETENTION_POLICIES
 from invocation_operator.engine.errors import EngineError, reading
 from invocation_operator.observe import metrics
@@ -270,7 +270,7 @@ class SweepReconciler:
             record = await self.records.find(entry.active) if entry.active is not None else None
             occasion = plan.occasion_of(scene.spec, record.spec.run_id or "") if record is not None else None
             if record is not None and record.finished and occasion is not None:
-                await self.records.drop_set(record)
+                await drop_set(self.client, record)
                 await self._conclude(scene, occasion, recorded(occasion, record))
             elif entry.active is not None:
                 name = entry.name
