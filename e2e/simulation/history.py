@@ -91,6 +91,7 @@ class World:
         self.processes: list[Process] = []
         self.api = ApiServer(lambda: EPOCH.timestamp() + self.loop.time())
         self.api_down = False
+        self.api_outages = 0
         self._under_way = 0
         self.engine = Engine(self.later, self.loop.time, self._dice["engine"], _tables(), skew=scenario.skew_seconds)
         self.engine.slowness = scenario.slowness

@@ -160,9 +160,10 @@ class Observer:
         self._problems("leader", "a write", self._leading.writes(process, method, path))
 
     def outage(self, side: str, seconds: float) -> None:
-        """A server is away."""
+        """A server is away. One that was away already comes back when this outage ends, be that sooner or later."""
         now = self.world.loop.time()
         self.uncertain = True
+        self._outages = [(of, at, min(end, now) if of == side else end) for of, at, end in self._outages]
         self._outages.append((side, now, now + seconds))
 
     def logged(self, entry: dict[str, Any]) -> None:

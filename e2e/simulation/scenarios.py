@@ -203,12 +203,16 @@ def _engine_restarts(world: "World", value: tuple[float, float, str]) -> None:
 def _api_down(world: "World", seconds: float) -> None:
     world.observer.outage("kube", seconds)
     world.api_down = True
+    world.api_outages += 1
+    mine = world.api_outages
     for process in world.processes:
         if not process.killed:
             process.break_watches()
 
     def up() -> None:
-        world.api_down = False
+        # One that went away again meanwhile is not back yet.
+        if mine == world.api_outages:
+            world.api_down = False
 
     world.later(seconds, up)
 

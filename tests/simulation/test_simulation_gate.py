@@ -222,6 +222,12 @@ def test_soak_that_is_taken_over_is_as_long_by_any_clock() -> None:
     assert outcome.problems == [], told(outcome)
 
 
+def test_run_of_a_sweep_that_was_passed_over_is_finished() -> None:
+    """Another operator found nothing for the same tick, told so, and never asked for that tick's record again."""
+    outcome = search.play_seed(114070)
+    assert outcome.problems == [], told(outcome)
+
+
 def test_own_limit_that_is_lowered_once_everything_was_asked_holds_for_what_follows() -> None:
     """Nothing was left to be fed, and so nobody took the limit in: kills followed as fast as before."""
     spec = {"verification": {"timeout": "90s"}, "escalation": {"killAfter": "8s"}}

@@ -1,11 +1,12 @@
 """Records whose run nobody will finish: the object was deleted while no operator was there to see it, or asks for
 another run by now.
 
-Looked at now and then. Such a run is closed as stopped, so that the audit trail says how it ended.
+Looked at now and then. Such a run is closed as stopped, so that the audit trail says how it ended. One that its policy
+may have passed over is told of: it has a name of its own for each tick, and is not met like that of an action.
 """
 
 import asyncio
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -48,6 +49,8 @@ class Orphans:
     """Records of the runs that this very process carries out: they see by themselves that the object is gone."""
     namespaces: Sequence[str] = ()
     """Namespaces that are served; none: all. Others may keep their records beside ours, and see to them."""
+    found: Callable[[Record], None] = lambda record: None
+    """Told of a record whose object is there and acts at many times, and which nobody carries out."""
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -87,6 +90,8 @@ class Orphans:
             return False
         why = await self._forsaken(record)
         if why is None:
+            if record.spec.source.kind != ACTION_KIND.kind and self._free(record):
+                self.found(record)
             return False
         if record.name in self.running:
             return True
@@ -102,6 +107,10 @@ class Orphans:
         if closed:
             log.info("closed the record of a run that nobody finishes", record=record.name, why=why)
         return not closed
+
+    def _free(self, record: Record) -> bool:
+        """Whether nobody carries it out, or has told so for a lease."""
+        return record.name not in self.running and self.leases.wait_seconds(record) == 0
 
     async def _forsaken(self, record: Record) -> str | None:
         """Return why nobody will finish the run, as its object tells; None: somebody will."""

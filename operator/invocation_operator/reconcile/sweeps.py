@@ -8,6 +8,7 @@ InvocationRecord, whatever crashes and whoever else runs; of all that were misse
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from weakref import WeakValueDictionary
 
 import structlog
 from pydantic import ValidationError
@@ -81,8 +82,18 @@ class SweepReconciler:
     now: Callable[[], datetime]
     ended: Callable[[], None]
     """Told when a run has ended: the policy's conditions speak of it."""
-    _searched: set[str] = field(default_factory=set)
-    """Policies whose unfinished runs were looked for in this life of the process."""
+    _searched: WeakValueDictionary[str, Cell] = field(default_factory=WeakValueDictionary)
+    """Policies whose unfinished runs were looked for in this life of the process, and of which none was found since."""
+
+    def recall(self, record: Record) -> None:
+        """Look for unfinished runs of the policy of ``record`` once more: nobody carries out this one.
+
+        Without an election another operator may begin a run while this one finds nothing to do for the same tick, tells
+        so, and never asks for that tick again.
+        """
+        cell = self._searched.pop(record.spec.source.uid, None)
+        if cell is not None:
+            cell.ring()
 
     async def reconcile(self, cell: Cell) -> Outcome:
         """Do what is due for the policy in ``cell``."""
@@ -259,7 +270,7 @@ class SweepReconciler:
             if wait > 0:
                 return Retry(min(wait, LOOK_AGAIN_SECONDS))
             return await self._take_over(scene, record)
-        self._searched.add(uid)
+        self._searched[uid] = scene.cell
         if active:
             await self._settle_active(scene)
         return None
@@ -285,7 +296,7 @@ class SweepReconciler:
         """The occasion has been seen to, or is being."""
         mine = record.spec.source.uid == scene.source.uid
         if mine and not record.finished:
-            self._searched.discard(scene.source.uid)
+            self._searched.pop(scene.source.uid, None)
             return Retry(LOOK_AGAIN_SECONDS)
         if mine:
             return await self._conclude(scene, occasion, recorded(occasion, record), told=False)

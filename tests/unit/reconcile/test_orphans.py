@@ -1,5 +1,6 @@
 """Records without an object are closed, whatever else lies around."""
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from invocation_operator.cluster.client import KubeClient, Object
 from invocation_operator.cluster.errors import Forbidden
 from invocation_operator.cluster.records import Lease, RecordStore
-from invocation_operator.cluster.resources import ACTIONS, RECORDS
+from invocation_operator.cluster.resources import ACTIONS, RECORDS, RETENTION_POLICIES
 from invocation_operator.cluster.status import dump
 from invocation_operator.reconcile.orphans import Orphans
 from invocation_operator.reconcile.takeover import Leases
@@ -28,9 +29,9 @@ class Keeper(FakeKube):
         return status.get("phase")
 
 
-def orphans(kube: FakeKube) -> Orphans:
+def orphans(kube: FakeKube, clock: Callable[[], float] = lambda: 0.0) -> Orphans:
     client = cast("KubeClient", kube)
-    return Orphans(client, RecordStore(client, "ops", "me", Lease(), lambda: 0.0), Leases("me", Lease(), lambda: 0.0))
+    return Orphans(client, RecordStore(client, "ops", "me", Lease(), clock), Leases("me", Lease(), clock))
 
 
 async def test_orphans_are_closed_beside_records_that_cannot_be_read() -> None:
@@ -87,3 +88,29 @@ async def test_orphans_that_this_process_still_carries_out_end_by_themselves() -
     running.clear()
     assert await found.close_all() is False
     assert kube.phase("a-orphan") == "Stopped"
+
+
+async def test_run_of_a_policy_that_nobody_carries_out_is_told_of() -> None:
+    """Another operator began it while this one found nothing for the same tick, and handed it over."""
+    kube = Keeper()
+    kube.put(RETENTION_POLICIES, "shop", "alive", metadata={"uid": "u"})
+    kube.put(ACTIONS, "shop", "alive", metadata={"uid": "u"})
+    kube.record("a-sweep", "alive", kind="RetentionPolicy")
+    kube.record("b-action", "alive")
+    told: list[str] = []
+    clock, running = [0.0], {"a-sweep"}
+    looking = orphans(kube, lambda: clock[0])
+    looking.found = lambda record: told.append(record.name)
+    looking.running = running
+    await looking.close_all()
+    assert told == []
+    running.clear()
+    await looking.close_all()
+    assert told == ["a-sweep"]
+    kube.objects["invocationrecords", "ops", "a-sweep"]["status"]["holder"] = "another"
+    await looking.close_all()
+    assert told == ["a-sweep"]
+    clock[0] += Lease().seconds
+    await looking.close_all()
+    assert told == ["a-sweep"] * 2
+    assert [kube.phase(name) for name in ("a-sweep", "b-action")] == [None, None]
