@@ -199,8 +199,9 @@ class Observer:
         now = self.world.loop.time()
         who, never = sender(process), float("-inf")
         keys = ((who, id_), ((process.name, None), id_))
-        at, truly_at = (max(of.get(key, never) for key in keys) for of in (self._looks, self._true_looks))
-        call = Call(op, id_, who[1], process, number, now, at, truly_at)
+        at = max(self._looks.get(key, never) for key in keys)
+        planned_at, read_at = (self._true_looks.get(key, never) for key in keys)
+        call = Call(op, id_, who[1], process, number, now, at, planned_at, read_at)
         self.calls.append(call)
         self._may_leave(call, now)
         return call
@@ -286,7 +287,10 @@ class Observer:
         if not runs:
             born = met.created - self.world.engine.skew
             seconds = self.world.loop.time() + (born - self.world.engine.now() + self.world.engine.skew)
-            if call.truly_looked_at > seconds:
+            # Rows that are read by id are not known to be read for this object, where others may want them too.
+            asked_for_by = sum(met.service in one.services for one in self.world.scenario.applied.values())
+            seen = max(call.truly_planned_at, call.truly_read_at if asked_for_by == 1 else float("-inf"))
+            if seen > seconds:
                 self.problem("identity", f"{told}: it was born again, and seen to be, before the call left")
             return
         self._shared(told, self._sharing.bounds(call.process))

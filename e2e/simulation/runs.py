@@ -37,7 +37,10 @@ class Call:
     number: int
     sent_at: float
     looked_at: float
-    truly_looked_at: float
+    truly_planned_at: float
+    """When the query of its object's plan last returned it, of an engine that had read its log."""
+    truly_read_at: float
+    """The same of rows that were read by id, for whichever of its process's runs."""
     runs: frozenset[str] = frozenset()
     """Records of the runs of which it may be a part: an object may ask for several, one after the other."""
     status: int | None = None
