@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MARGIN_SECONDS = 6.0
 """What a look, a write to the record and a call may take when some of their packets are slow."""
 LANDING_SECONDS = 1.0
-"""How long one invocation may be in flight."""
+"""How long one invocation may be in flight. What another object pauses may have no outcome until nobody waits for it."""
 ROUNDS = 2
 """So many rounds of all runs may pass before the next call of one of them."""
 SHARE = 0.4
@@ -115,8 +115,16 @@ class Fairness:
         rate, own_rate = self._rate(limits.engine), self._rate(own)
         at_once = limits.engine.least(IN_FLIGHT) or float("inf")
         own_at_once = own.least(IN_FLIGHT) or float("inf")
-        others = count / rate + count * LANDING_SECONDS / at_once
-        return MARGIN_SECONDS + ROUNDS * (others + 1 / own_rate + LANDING_SECONDS / own_at_once)
+        landing = max(self._landing(one) for one in self._world.scenario.applied)
+        others = count / rate + count * landing / at_once
+        return MARGIN_SECONDS + ROUNDS * (others + 1 / own_rate + self._landing(of) / own_at_once)
+
+    def _landing(self, of: str) -> float:
+        one, paused = self._world.scenario.applied[of], set[str]()
+        for other in self._world.scenario.applied.values():
+            if other is not one and other.action == "Pause":
+                paused.update(other.services)
+        return LANDING_SECONDS if paused.isdisjoint(one.services) else one.verification_seconds()
 
     def _share(self, of: str, done: int, seconds: float) -> Iterator[str]:
         count, limits = len(self._standings.of), self._standings
