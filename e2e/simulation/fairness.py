@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MARGIN_SECONDS = 6.0
 """What a look, a write to the record and a call may take when some of their packets are slow."""
 LANDING_SECONDS = 1.0
-"""How long one invocation may be in flight. What another object pauses may have no outcome until nobody waits for it."""
+"""How long one invocation may be in flight. Of what another object pauses it may be until nobody waits any more."""
 ROUNDS = 2
 """So many rounds of all runs may pass before the next call of one of them."""
 SHARE = 0.4
