@@ -130,10 +130,27 @@ def test_ticks_grow_and_the_latest_is_the_last_of_them(text: str, zone: str, sta
         tick = schedule.next_after(tick)
     assert all(earlier < later for earlier, later in pairwise(ticks))
     assert schedule.count(start, now, most=10_000) == len(ticks)
-    latest = schedule.latest(start, now)
-    assert latest is None or start < latest <= now
-    # In the hour that comes twice the one walk looks at the clock and the other at the time: an hour at most.
-    if ticks:
-        assert latest is None or ticks[-1] - latest <= timedelta(hours=1)
-    else:
-        assert latest is None
+    assert schedule.latest(start, now) == (ticks[-1] if ticks else None)
+
+
+TWICE = [
+    ("*/10 * * * *", "Europe/Berlin", "2026-10-25 01:10", "2026-10-25 01:10", "the second hour has its ticks"),
+    ("0 * * * *", "America/New_York", "2026-11-01 06:00", "2026-11-01 06:00", "and its first"),
+    (
+        "30 2 * * *",
+        "Europe/Berlin",
+        "2026-10-25 01:10",
+        "2026-10-25 00:30",
+        "missed in the first, caught up in the second",
+    ),
+    ("30 2 * * *", "Europe/Berlin", "2026-10-25 01:45", "2026-10-25 00:30", "not one of the second hour"),
+    ("*/10 * * * *", "Australia/Lord_Howe", "2026-04-04 15:05", "2026-04-04 15:00", "half an hour that comes twice"),
+]
+
+
+@pytest.mark.parametrize(("text", "zone", "now", "tick", "why"), TWICE, ids=[row[4] for row in TWICE])
+def test_latest_tick_in_the_hour_that_comes_twice_is_that_of_the_walk_forward(
+    text: str, zone: str, now: str, tick: str, why: str
+) -> None:
+    moment = at(now)
+    assert Schedule.parse(text, zone).latest(moment - timedelta(hours=30), moment) == at(tick), why

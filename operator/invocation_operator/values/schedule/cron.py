@@ -41,6 +41,7 @@ _FIELDS = (
     ("day of the week", 0, 6, _DAYS),
 )
 _SECOND = timedelta(seconds=1)
+_MINUTE = timedelta(minutes=1)
 
 
 class ScheduleError(ValueError):
@@ -80,7 +81,14 @@ class Schedule:
             tick = found.astimezone(UTC)
             if tick > now:
                 continue
-            return tick if tick > after else None
+            # In the hour that comes twice cronsim walks back past ticks that are, and to some that are not.
+            last = None
+            for later in self._forward(tick - _MINUTE):
+                if later > now:
+                    break
+                last = later
+            if last is not None or tick <= after:
+                return last if last is not None and last > after else None
         return None
 
     def count(self, after: datetime, now: datetime, most: int = 100) -> int:
