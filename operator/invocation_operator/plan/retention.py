@@ -147,7 +147,7 @@ def assess(wanted: Values, observed: Observed, known: ServiceRetention | None, d
     settled = _SETTLED | {State.DRIFTED} if drift is Drift.REPORT else _SETTLED
     steady = known is not None and known.state in settled and values_of(known.requested) == requested
     differing = {s: length for s, length in requested.items() if observed.values.get(s) != length}
-    if steady and known is not None and known.revision == observed.revision:
+    if steady and known is not None and _of_same(known, observed.revision, observed.deployment):
         # What the engine caps below the request reads otherwise for ever; what was only told was told.
         differing = {s: length for s, length in differing.items() if observed.values.get(s) != before.get(s)}
     cause = _cause(known, observed) if steady and known is not None and differing else None
@@ -163,8 +163,13 @@ def applies(setting: Setting, service_type: str) -> bool:
     return setting is not Setting.WORKFLOW_COMPLETION or service_type == WORKFLOW
 
 
+def _of_same(known: ServiceRetention, revision: int | None, deployment: str | None) -> bool:
+    """Whether what is known is of that very revision: a service that was removed and registered anew begins with 1."""
+    return known.revision == revision and (None in (known.deployment, deployment) or known.deployment == deployment)
+
+
 def _cause(known: ServiceRetention, observed: Observed) -> Cause:
-    if known.revision is None or observed.revision == known.revision:
+    if known.revision is None or _of_same(known, observed.revision, observed.deployment):
         return Cause.CHANGED_ELSEWHERE
     if observed.revision < known.revision:
         return Cause.DEPLOYMENT_REMOVED
@@ -246,7 +251,7 @@ def _previous(assessment: Assessment, after: Observed, known: ServiceRetention |
 
 
 def _kept(found: Observed, known: ServiceRetention | None) -> dict[Setting, timedelta]:
-    same = known is not None and known.revision == found.revision
+    same = known is not None and _of_same(known, found.revision, found.deployment)
     return dict(values_of(known.previous)) if known is not None and same else {}
 
 
@@ -265,6 +270,7 @@ def foreseen(assessment: Assessment, known: ServiceRetention | None) -> ServiceR
         previous=settings(previous),
         effective=settings({s: length for s, length in ours.items() if length is not None}),
         revision=found.revision,
+        deployment=found.deployment,
     )
 
 
@@ -275,7 +281,7 @@ def recalled(kept: Mapping[str, ServiceRetention], shown: Iterable[ServiceRetent
     found = dict(kept)
     for entry in shown:
         newer = kept.get(entry.name)
-        if newer is None or newer.revision == entry.revision:
+        if newer is None or _of_same(newer, entry.revision, entry.deployment):
             found[entry.name] = entry if entry.previous or newer is None else _with(entry, newer)
         else:
             found[entry.name] = _with(entry, newer)
@@ -283,7 +289,7 @@ def recalled(kept: Mapping[str, ServiceRetention], shown: Iterable[ServiceRetent
 
 
 def _with(entry: ServiceRetention, kept: ServiceRetention) -> ServiceRetention:
-    update = {"previous": kept.previous, "effective": kept.effective, "revision": kept.revision}
+    update = {name: getattr(kept, name) for name in ("previous", "effective", "revision", "deployment")}
     return entry.model_copy(update=update)
 
 
@@ -297,18 +303,52 @@ def _whole(moment: datetime) -> datetime:
     return moment.replace(microsecond=0)
 
 
-def set_aside(name: str, state: State, message: str, known: ServiceRetention | None, now: datetime) -> ServiceRetention:
-    """Return the entry of a service that is not looked after: gone, another policy's, or out of bounds."""
+def set_aside(
+    name: str,
+    state: State,
+    message: str,
+    known: ServiceRetention | None,
+    now: datetime,
+    seen: Observed | None = None,
+) -> ServiceRetention:
+    """Return the entry of a service that is not looked after: gone, another policy's, or out of bounds.
+
+    As long as it is ``seen`` with what the policy made of it, what held before is not forgotten.
+    """
     drifts, drift_time, drift_reason, missed = _history(known)
+    ours = known if known is not None and seen is not None and _unchanged(known, seen) else None
     return ServiceRetention(
         name=name,
         state=state,
+        previous=ours.previous if ours else None,
+        effective=ours.effective if ours else None,
+        revision=ours.revision if ours else None,
+        deployment=ours.deployment if ours else None,
         since=_since(known, state, now),
         drifts=drifts,
         last_drift_time=drift_time,
         last_drift_reason=drift_reason,
         missed_invocations=missed,
         message=cut(message, MESSAGE),
+    )
+
+
+def _unchanged(known: ServiceRetention, seen: Observed) -> bool:
+    """Whether a service that was changed is still as the change left it."""
+    left, changed = values_of(known.effective), values_of(known.previous)
+    same = all(s in left and seen.values.get(s) == left[s] for s in changed)
+    return bool(changed) and _of_same(known, seen.revision, seen.deployment) and same
+
+
+def reminder(entry: ServiceRetention) -> ServiceRetention:
+    """Return what is written down of a service that is not looked after and may have to be restored all the same."""
+    return ServiceRetention(
+        name=entry.name,
+        state=entry.state,
+        previous=entry.previous,
+        effective=entry.effective,
+        revision=entry.revision,
+        deployment=entry.deployment,
     )
 
 
@@ -326,7 +366,7 @@ def restorable(known: ServiceRetention, observed: Observed | None) -> dict[Setti
     """Return what is written back when the policy goes: nothing when the service has another revision by now, and no
     value that somebody else changed since.
     """
-    if observed is None or known.revision != observed.revision:
+    if observed is None or not _of_same(known, observed.revision, observed.deployment):
         return {}
     ours = values_of(known.effective)
     return {
@@ -336,14 +376,15 @@ def restorable(known: ServiceRetention, observed: Observed | None) -> dict[Setti
     }
 
 
-def expected(service_type: str, values: Values, own: Values, *, keyed: bool) -> tuple[timedelta, timedelta] | None:
+def expected(values: Values, own: Values, *, runs: bool, keyed: bool) -> tuple[timedelta, timedelta] | None:
     """Return how long completion and journal of a new invocation are kept, by what the engine does with the values of
-    its service and of its handler (``own``); None when the engine does not show them all.
+    its service and of its handler (``own``), which ``runs`` a workflow or not; None when the engine does not show them
+    all.
     """
     effective = {**values, **own}
     journal = effective.get(Setting.JOURNAL)
     completion = journal
-    if service_type == WORKFLOW:
+    if runs:
         completion = effective.get(Setting.WORKFLOW_COMPLETION)
     elif keyed:
         completion = effective.get(Setting.IDEMPOTENCY)

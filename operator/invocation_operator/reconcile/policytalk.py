@@ -64,10 +64,14 @@ class Findings:
     drifts: list[Drifted] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    kept_in: str | None = None
+    """Where what held before is kept."""
 
-    def set_aside(self, name: str, state: State, message: str, before: ServiceRetention | None) -> None:
-        """Note a service that is not looked after."""
-        self.entries[name] = plan.set_aside(name, state, message, before, self.now)
+    def set_aside(
+        self, name: str, state: State, message: str, before: ServiceRetention | None, seen: Observed | None = None
+    ) -> None:
+        """Note a service that is not looked after; ``seen`` if it is there."""
+        self.entries[name] = plan.set_aside(name, state, message, before, self.now, seen)
 
     def fields(self, engine: EngineIdentity) -> dict[str, object]:
         """Return the fields of status that this is about."""

@@ -3,6 +3,7 @@
 Counted by the policy's own reconciler, purged by the sweeps of ``applyToExisting``, by the same conditions.
 """
 
+from contextlib import suppress
 from datetime import datetime
 
 from invocation_operator.api.v1alpha1.engine import Operation
@@ -15,7 +16,7 @@ from invocation_operator.reconcile import services
 from invocation_operator.reconcile.cell import Key
 from invocation_operator.reconcile.policies import Policies
 from invocation_operator.reconcile.station import Resolved
-from invocation_operator.target.sql import Also, count_also, journal_bytes, select_also
+from invocation_operator.target.sql import Also, UnsupportedFilter, count_also, journal_bytes, select_also
 
 CAUSED = frozenset({Operation.PURGE, Operation.PURGE_JOURNAL})
 BYTES_SECONDS = 20.0
@@ -36,12 +37,19 @@ async def in_force(policies: Policies, key: Key, spec: RetentionSpec, resolved: 
 async def release(
     policies: Policies, key: Key, spec: RetentionSpec, resolved: Resolved, now: datetime
 ) -> Release | None:
-    """Count what the policy would release; None when it says nothing that invocations keep.
+    """Count what the policy would release; None when it says nothing that invocations keep, or when something is held
+    that cannot be asked of this engine: nothing can be purged there.
 
     Raises the engine client's errors.
     """
     if spec.retention is None:
         return None
+    with suppress(UnsupportedFilter):
+        return await _count(policies, key, spec, resolved, now)
+    return None
+
+
+async def _count(policies: Policies, key: Key, spec: RetentionSpec, resolved: Resolved, now: datetime) -> Release:
     conditions = outlived(await in_force(policies, key, spec, resolved), requested_values(spec), now)
     client, held = resolved.station.client, resolved.station.holds.frozen(now)
     scopes = resolved.probe.capabilities.scopes

@@ -13,15 +13,22 @@ from typing import Any
 import structlog
 
 from invocation_operator.api.v1alpha1.engine import Operation
-from invocation_operator.api.v1alpha1.retention import RESTORE_FINALIZER, RetentionSpec, ServiceRetention
+from invocation_operator.api.v1alpha1.retention import (
+    RESTORE_FINALIZER,
+    Drift,
+    OnDelete,
+    RetentionSpec,
+    ServiceRetention,
+    ServiceState,
+)
 from invocation_operator.cluster.client import KubeClient, Object
-from invocation_operator.cluster.errors import ClusterError, ObjectNotFound
+from invocation_operator.cluster.errors import ClusterError, ClusterUnavailable, ObjectNotFound
 from invocation_operator.cluster.events import EventRecorder
 from invocation_operator.cluster.resources import RETENTION_POLICIES
 from invocation_operator.engine import errors
 from invocation_operator.plan.guardrails import check_operations, out_of_bounds
-from invocation_operator.plan.retention import restorable
-from invocation_operator.reconcile import services
+from invocation_operator.plan.retention import Observed, Values, restorable
+from invocation_operator.reconcile import services, threshold
 from invocation_operator.reconcile.cell import Cell
 from invocation_operator.reconcile.engines import Engines
 from invocation_operator.reconcile.station import Resolved
@@ -33,6 +40,7 @@ log = structlog.get_logger(__name__)
 PATIENCE_SECONDS = 60.0
 """How long a deletion waits for the restoration."""
 AGAIN_SECONDS = 2.0
+CONFLICTED = ServiceState.CONFLICTED
 UNREAD = "its specification cannot be read."
 CAUSED = frozenset({Operation.SET_RETENTION})
 
@@ -73,7 +81,12 @@ class Restorer:
         metadata = obj["metadata"]
         if RESTORE_FINALIZER not in (metadata.get("finalizers") or ()):
             return Done()
-        left = await self._try(obj, spec, known) if spec is not None else UNREAD
+        left: str | Retry | None = None
+        if spec is None:
+            left = UNREAD if (obj.get("spec") or {}).get("onDelete") == OnDelete.RESTORE else None
+        elif restores(spec):
+            # It may say something else since the finalizer was put on.
+            left = await self._try(obj, spec, known)
         if isinstance(left, Retry):
             if not self._patience_is_over(metadata):
                 return left
@@ -102,15 +115,13 @@ class Restorer:
                 return await self._restore(obj, spec, known)
         except Waiting as waiting:
             return Retry(AGAIN_SECONDS) if waiting.reason == "EngineSuspended" else waiting.message
-        except errors.Rejected as error:
-            return error.message
-        except (errors.EngineError, TimeoutError) as error:
+        except (errors.EngineError, ClusterUnavailable, TimeoutError) as error:
             log.info("could not restore yet", error=str(error))
             return Retry(AGAIN_SECONDS)
 
     async def _restore(self, obj: Object, spec: RetentionSpec, known: Mapping[str, ServiceRetention]) -> str | None:
         """Write back; return what could not be, None when all is well. Raises ``Waiting`` and the engine's errors."""
-        changed = [entry for entry in known.values() if entry.previous is not None]
+        changed = [entry for entry in known.values() if entry.previous is not None and entry.state is not CONFLICTED]
         if not changed:
             return None
         resolved = await self._engine(obj, spec)
@@ -121,29 +132,55 @@ class Restorer:
         seen = {name: service for name, service in found.items() if service is not None}
         kept_off = out_of_bounds(seen, CAUSED, resolved.guardrails, resolved.namespace_labels)
         restored: list[str] = []
-        for entry in changed:
-            service = seen.get(entry.name)
-            back = restorable(entry, service) if entry.name not in kept_off else {}
-            if back and service is not None:
-                await services.change(resolved.station, service, back)
-                restored.append(entry.name)
-        if restored:
-            shown = ", ".join(sorted(restored)[:5])
-            more = f" and {len(restored) - 5} more" if len(restored) > 5 else ""
-            self.events.tell(obj, "Restored", f"wrote back what held before the policy on {shown}{more}.")
+        left: list[str] = []
         if kept_off:
-            return f"the engine's guardrails keep it off {', '.join(sorted(kept_off)[:5])}."
-        return None
+            left.append(f"the engine's guardrails keep it off {', '.join(sorted(kept_off)[:5])}.")
+        try:
+            for entry in changed:
+                service = seen.get(entry.name)
+                back = restorable(entry, service) if entry.name not in kept_off else {}
+                if back and service is not None and await self._write_back(resolved, service, back, left):
+                    restored.append(entry.name)
+        finally:
+            if restored:
+                shown = ", ".join(sorted(restored)[:5])
+                more = f" and {len(restored) - 5} more" if len(restored) > 5 else ""
+                self.events.tell(obj, "Restored", f"wrote back what held before the policy on {shown}{more}.")
+        return " ".join(left[:5]) or None
+
+    async def _write_back(self, resolved: Resolved, service: Observed, back: Values, left: list[str]) -> bool:
+        """Restore one service and tell whether it is; one that is gone or refused keeps nobody, and is ``left``."""
+
+        def require() -> None:
+            threshold.require_switched_on(self.engines, resolved.station.address)
+
+        try:
+            await services.change(resolved.station, service, back, require)
+        except errors.NotFound:
+            return False
+        except errors.Throttled:
+            # That says nothing of the values.
+            raise
+        except errors.Rejected as error:
+            left.append(f"{service.name}: {error.message}.")
+            return False
+        return True
 
     async def _engine(self, obj: Object, spec: RetentionSpec) -> Resolved:
         try:
             located = await self.engines.locate(spec.engine_ref, obj["metadata"]["namespace"])
             resolved = await self.engines.connect(located, fresh=True)
+        except ClusterUnavailable:
+            raise
         except ClusterError as error:
             raise Waiting("Unreachable", str(error)) from error
         told = (obj.get("status") or {}).get("engine") or {}
         if told.get("clusterName") not in (None, resolved.identity.cluster_name):
             raise Waiting("EngineChanged", "another engine answers now; it is left as it is.")
-        if self.engines.switches(resolved.station.address):
-            raise Waiting("EngineSuspended", "the engine's kill switch is on.")
+        threshold.require_switched_on(self.engines, resolved.station.address)
         return resolved
+
+
+def restores(spec: RetentionSpec) -> bool:
+    """Whether a policy writes back what held before when it goes; what only reports changes nothing."""
+    return spec.on_delete is OnDelete.RESTORE and spec.drift is Drift.ENFORCE

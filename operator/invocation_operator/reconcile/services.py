@@ -5,7 +5,7 @@ reading its answer.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from invocation_operator.engine import errors
@@ -44,15 +44,17 @@ async def observe_one(client: EngineClient, name: str) -> Observed | None:
         return None
 
 
-async def change(station: Station, service: Observed, values: Values) -> Observed:
+async def change(station: Station, service: Observed, values: Values, require: Callable[[], None]) -> Observed:
     """Set ``values`` and return the service as the engine shows it afterwards, in a look of its own.
 
-    Takes its turn in the engine's budget like every other operation. Raises the engine client's errors.
+    Takes its turn in the engine's budget like every other operation; ``require`` raises when its turn has come and it
+    may not be asked for any more. Raises the engine client's errors.
     """
     lane = station.budget.lane()
     try:
         await lane.acquire(1)
         await lane.take_turn()
+        require()
         asked = {setting.engine_name: format_duration(length) for setting, length in values.items()}
         await station.client.set_service(service.name, asked)
     finally:
@@ -115,6 +117,7 @@ async def missed(resolved: Resolved, after: Observed, since: datetime) -> int:
 
 def _as_expected(row: Mapping[str, object], after: Observed) -> bool:
     found = length(row.get("completion")), length(row.get("journal"))
-    own = after.handlers.get(str(row["handler"]), {})
-    meant = expected(after.type, after.values, own, keyed=bool(row.get("keyed")))
+    handler = str(row["handler"])
+    own = after.handlers.get(handler, {})
+    meant = expected(after.values, own, runs=handler in after.runs, keyed=bool(row.get("keyed")))
     return meant is None or None in found or found == meant

@@ -13,6 +13,13 @@ from invocation_operator.reconcile.station import Resolved
 from invocation_operator.reconcile.waiting import Waiting
 
 
+def require_switched_on(engines: Engines, address: str) -> None:
+    """Raise ``Waiting`` while the kill switch of any RestateEngine that leads to ``address`` is on."""
+    if switches := engines.switches(address):
+        message = f"the kill switch (spec.suspend) of RestateEngine {', '.join(switches)} is on; waiting for it."
+        raise Waiting("EngineSuspended", message)
+
+
 async def cross(engines: Engines, resolved: Resolved, *, clears: bool) -> tuple[datetime, EngineIdentity]:
     """Return the engine's time and what it is. A run that ``clears`` is told of what is held.
 

@@ -129,19 +129,19 @@ def test_restored_is_only_what_is_still_ours(why: str, seen: Observed | None, ba
 
 
 EXPECTED = [
-    ("keyed", "Service", {}, True, (DAY, 2 * H)),
-    ("without a key", "Service", {}, False, (2 * H, 2 * H)),
-    ("the handler's journal", "Service", {J: 3 * DAY}, True, (DAY, DAY)),
-    ("a workflow run", "Workflow", {}, False, (5 * H, 2 * H)),
-    ("a handler's completion below its journal", "Service", {I: H}, True, (H, H)),
+    ("keyed", False, {}, True, (DAY, 2 * H)),
+    ("without a key, also of a workflow's other handlers", False, {}, False, (2 * H, 2 * H)),
+    ("the handler's journal", False, {J: 3 * DAY}, True, (DAY, DAY)),
+    ("a workflow run", True, {}, False, (5 * H, 2 * H)),
+    ("a handler's completion below its journal", False, {I: H}, True, (H, H)),
 ]
 
 
-@pytest.mark.parametrize(("why", "type_", "own", "keyed", "kept"), EXPECTED, ids=[row[0] for row in EXPECTED])
+@pytest.mark.parametrize(("why", "runs", "own", "keyed", "kept"), EXPECTED, ids=[row[0] for row in EXPECTED])
 def test_retention_of_a_new_invocation_is_what_the_engine_gives_it(
-    why: str, type_: str, own: dict[Setting, timedelta], keyed: bool, kept: tuple[timedelta, timedelta]
+    why: str, runs: bool, own: dict[Setting, timedelta], keyed: bool, kept: tuple[timedelta, timedelta]
 ) -> None:
-    assert plan.expected(type_, {J: 2 * H, I: DAY, W: 5 * H}, own, keyed=keyed) == kept, why
+    assert plan.expected({J: 2 * H, I: DAY, W: 5 * H}, own, runs=runs, keyed=keyed) == kept, why
 
 
 def test_warnings_are_silent_where_nothing_is_capped() -> None:
