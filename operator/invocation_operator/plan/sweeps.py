@@ -4,13 +4,13 @@ Pure: policy, status and time go in. A sweep becomes the specification of an Inv
 it is planned, bounded, carried out and verified like one.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from invocation_operator.api.v1alpha1.action import ActionProgress, ActionSpec, ActionType, Limits, Phase
 from invocation_operator.api.v1alpha1.retention import RetentionSpec
-from invocation_operator.api.v1alpha1.sweep import HISTORY, Sweep, SweepAction, SweepRun, SweepStatus
+from invocation_operator.api.v1alpha1.sweep import HISTORY, Sweep, SweepAction, SweepRun, SweepStatus, SweepTarget
 from invocation_operator.api.v1alpha1.target import Target
 from invocation_operator.plan import refusal as r
 from invocation_operator.plan.refusal import Refusal
@@ -19,6 +19,10 @@ from invocation_operator.values.schedule import Memory, ScheduleError, Tick, Tim
 from invocation_operator.values.text import cut
 
 MESSAGE = 512
+RUN_ID = 128
+"""Characters of a run's id."""
+NO_SCHEDULE = "schedule: "
+"""What the message of a sweep begins with whose schedule cannot be read."""
 PATTERNS = 64
 """Services that a target takes."""
 _BAD = frozenset({Phase.PARTIALLY_FAILED, Phase.FAILED, Phase.REFUSED, Phase.STOPPED})
@@ -39,7 +43,7 @@ class Occasion:
     @property
     def run_id(self) -> str:
         """The same, for people, as a run's id."""
-        return cut(self.once, 128)
+        return cut(self.once, RUN_ID)
 
 
 EXISTING_RESULTS = "existing-results"
@@ -59,7 +63,12 @@ def sweeps_of(spec: RetentionSpec) -> list[Sweep]:
         return named
     limits = Limits(max_targets=_MOST)
     pairs = (EXISTING_JOURNALS, SweepAction.PURGE_JOURNAL), (EXISTING_RESULTS, SweepAction.PURGE)
-    implied = [Sweep(name=name, schedule=EXISTING_SCHEDULE, action=action, limits=limits) for name, action in pairs]
+    # What is more than a run may have is left for the next one.
+    target = SweepTarget(limit=_MOST)
+    implied = [
+        Sweep(name=name, schedule=EXISTING_SCHEDULE, action=action, target=target, limits=limits)
+        for name, action in pairs
+    ]
     return [*named, *implied]
 
 
@@ -111,11 +120,17 @@ def timetable(sweep: Sweep, *, suspended: bool = False) -> Timetable:
     return Timetable(sweep.schedule, sweep.time_zone, suspend=suspended or sweep.suspend, head_start=head_start)
 
 
-def occasion_of(spec: RetentionSpec, run_id: str) -> Occasion | None:
-    """Return what the run of that id is, or was, for; None when the policy has no such sweep any more."""
+def occasion_of(spec: RetentionSpec, run_id: str, request: Tick | None = None) -> Occasion | None:
+    """Return what the run of that id is, or was, for; None when the policy has no such sweep any more. ``request`` is
+    what is asked for now.
+    """
     name, _, key = run_id.partition(" ")
     sweep, tick = next((s for s in sweeps_of(spec) if s.name == name), None), Tick.of_key(key)
-    return Occasion(sweep, tick) if sweep is not None and tick is not None else None
+    if sweep is None or tick is None:
+        return None
+    # A long request does not fit into a run's id.
+    whole = Occasion(sweep, request) if request is not None else None
+    return whole if whole is not None and whole.run_id == run_id else Occasion(sweep, tick)
 
 
 def synchronised(
@@ -131,11 +146,11 @@ def _entry(sweep: Sweep, known: SweepStatus | None, now: datetime, *, suspended:
     entry, table = known or SweepStatus(name=sweep.name), timetable(sweep, suspended=suspended)
     before = _memory(entry)
     memory = schedule.remembered(table, before, now)
-    message = entry.message if memory == before else None
+    message = entry.message if memory == before and not table.suspend else None
     try:
         following = schedule.following(table, memory, now)
     except ScheduleError as error:
-        following, message = None, cut(f"schedule: {error}", MESSAGE)
+        following, message = None, cut(f"{NO_SCHEDULE}{error}", MESSAGE)
     return _remembering(entry, memory).model_copy(update={"next_schedule_time": following, "message": message})
 
 
@@ -148,25 +163,54 @@ def _remembering(entry: SweepStatus, memory: Memory) -> SweepStatus:
     return entry.model_copy(update=update)
 
 
+def no_schedule(entry: SweepStatus) -> bool:
+    """Whether the schedule of a sweep cannot be read, as its message tells."""
+    return entry.message is not None and entry.message.startswith(NO_SCHEDULE)
+
+
+def waits(entry: SweepStatus) -> bool:
+    """Whether a sweep waits for something, as its message tells."""
+    return entry.message is not None and not no_schedule(entry)
+
+
+def waiting_for(entry: SweepStatus, message: str | None) -> SweepStatus:
+    """Return an entry that waits, as ``message`` tells, or for nothing; a schedule that cannot be read goes first."""
+    return entry if no_schedule(entry) else entry.model_copy(update={"message": message})
+
+
 def next_occasion(
-    spec: RetentionSpec, entries: Mapping[str, SweepStatus], request: Tick | None, now: datetime, *, released: bool
+    spec: RetentionSpec,
+    entries: Mapping[str, SweepStatus],
+    request: Tick | None,
+    now: datetime,
+    *,
+    released: bool,
+    besides: Collection[str] = (),
 ) -> Occasion | None:
-    """Return what is to run now: first what was asked for, then what is due. What exists is swept once it is
-    ``released``: once it was told how much that is.
+    """Return what is to run now, ``besides`` sweeps that wait: first what was asked for, then what is due. What exists
+    is swept once it is ``released``: once it was told how much that is.
     """
-    if request is not None and (sweep := _asked_for(spec, entries, request)) is not None:
+    if request is not None and (sweep := _asked_for(spec, entries, request, besides)) is not None:
         return Occasion(sweep, request)
     for sweep in sweeps_of(spec):
+        if sweep.name in besides:
+            continue
         tick = due(sweep, entries[sweep.name], now) if released or sweep.name not in EXISTING else None
         if tick is not None:
             return Occasion(sweep, tick)
     return None
 
 
-def _asked_for(spec: RetentionSpec, entries: Mapping[str, SweepStatus], request: Tick) -> Sweep | None:
+def _asked_for(
+    spec: RetentionSpec, entries: Mapping[str, SweepStatus], request: Tick, besides: Collection[str]
+) -> Sweep | None:
     """Return the next sweep that has not had ``request`` yet, which is one to all that are not suspended."""
     for sweep in spec.sweeps or ():
-        if not sweep.suspend and not seen_to(entries[sweep.name], Occasion(sweep, request)):
+        if (
+            not sweep.suspend
+            and sweep.name not in besides
+            and not seen_to(entries[sweep.name], Occasion(sweep, request))
+        ):
             return sweep
     return None
 

@@ -18,7 +18,7 @@ from invocation_operator.conditions import Verdict
 from invocation_operator.plan import retention as plan
 from invocation_operator.plan.report import size_of
 from invocation_operator.plan.retention import Drifted, Observed
-from invocation_operator.plan.sweeps import went_badly
+from invocation_operator.plan.sweeps import no_schedule, waits, went_badly
 from invocation_operator.values.duration import format_duration
 from invocation_operator.values.text import cut
 
@@ -155,7 +155,7 @@ def verdict_of(spec: RetentionSpec, findings: Findings) -> Talk:
 
 
 def with_sweeps(talk: Talk, status: RetentionStatus) -> Talk:
-    """Return what is said of the values, unless a sweep needs a person and the values do not."""
+    """Return what is said of the values, unless a sweep needs a person, or waits, and the values do not."""
     if talk.verdict is not Verdict.READY:
         return talk
     for entry in status.sweeps or ():
@@ -163,8 +163,10 @@ def with_sweeps(talk: Talk, status: RetentionStatus) -> Talk:
         if bad is not None:
             why = bad.message or bad.phase.value
             return Talk(Verdict.STALLED, "SweepFailed", f"the last run of sweep {entry.name} was {bad.phase}: {why}")
-        if entry.next_schedule_time is None and entry.message is not None and entry.message.startswith("schedule: "):
+        if no_schedule(entry):
             return Talk(Verdict.STALLED, "ScheduleInvalid", f"sweep {entry.name}: {entry.message}")
+    for entry in filter(waits, status.sweeps or ()):
+        return Talk(Verdict.WORKING, "SweepWaiting", f"sweep {entry.name}: {entry.message}")
     return talk
 
 

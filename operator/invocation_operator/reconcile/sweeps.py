@@ -5,10 +5,10 @@ nor another policy; the sweeps of one policy go one after the other. A tick happ
 InvocationRecord, whatever crashes and whoever else runs; of all that were missed the last is caught up.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import structlog
 from pydantic import ValidationError
@@ -61,6 +61,8 @@ from invocation_operator.values.text import cut
 log = structlog.get_logger(__name__)
 
 LOOK_AGAIN_SECONDS = 2.0
+OWN = frozenset({"QuotaExceeded", "NotKept"})
+"""Reasons to wait of one sweep, which may not be those of the others: theirs is another set."""
 BYTES_SECONDS = 20.0
 """How long counting the bytes of journals may take; without an answer they are not told."""
 
@@ -81,9 +83,11 @@ class SweepReconciler:
     authors: Authors
     now: Callable[[], datetime]
     ended: Callable[[], None]
-    """Told when a run has ended: the policy's conditions speak of it."""
+    """Told when a run has ended, or waits: the policy's conditions speak of it."""
     _searched: WeakValueDictionary[str, Cell] = field(default_factory=WeakValueDictionary)
     """Policies whose unfinished runs were looked for in this life of the process, and of which none was found since."""
+    _told: WeakKeyDictionary[Cell, dict[str, str]] = field(default_factory=WeakKeyDictionary)
+    """For what the sweeps of a policy wait, as was told."""
 
     def recall(self, record: Record) -> None:
         """Look for unfinished runs of the policy of ``record`` once more: nobody carries out this one.
@@ -120,15 +124,29 @@ class SweepReconciler:
             return left
         sweeps = plan.sweeps_of(scene.spec)
         if scene.spec.suspend:
+            self._told.pop(scene.cell, None)
             return Retry(wait_seconds((), now)) if sweeps else Done()
         entries, request = scene.entries.read(), scene.request
         if any(sweep.name not in entries for sweep in sweeps):
             # Another operator, which knows another version of the policy, has written meanwhile.
             return Retry(0.1)
-        released = read_status(scene.obj).would_release is not None
-        occasion = plan.next_occasion(scene.spec, entries, request, now, released=released)
-        if occasion is not None:
-            return await self._attempt(scene, occasion)
+        status, generation = read_status(scene.obj), scene.obj["metadata"]["generation"]
+        # Of this very specification: another one may release more than was told.
+        released = status.would_release is not None and status.observed_generation == generation
+        waiting: dict[str, float] = {}
+        while True:
+            occasion = plan.next_occasion(scene.spec, entries, request, now, released=released, besides=waiting)
+            if occasion is None:
+                break
+            attempted = await self._attempt(scene, occasion)
+            if not isinstance(attempted, Waiting):
+                return attempted
+            waiting[occasion.sweep.name] = attempted.retry_seconds
+            if attempted.reason not in OWN:
+                break
+        await self._wait_no_more(scene, waiting)
+        if waiting:
+            return Retry(min(waiting.values()))
         if request is not None:
             await scene.entries.change(lambda _: {"last_handled_request": request.request})
         times = [entry.next_schedule_time for entry in scene.entries.read().values()]
@@ -153,12 +171,12 @@ class SweepReconciler:
 
     # A run.
 
-    async def _attempt(self, scene: Scene, occasion: Occasion) -> Outcome:
+    async def _attempt(self, scene: Scene, occasion: Occasion) -> Outcome | Waiting:
         try:
             return await self._run(scene, occasion)
         except Waiting as waiting:
             await self._note(scene, occasion, waiting)
-            return Retry(waiting.retry_seconds)
+            return waiting
         except TooLarge as error:
             return await self._refuse(scene, occasion, Refusal(r.INVALID_SPEC, f"it is too large: {error}"))
 
@@ -182,9 +200,7 @@ class SweepReconciler:
         if record is not None:
             return await self._meet(scene, occasion, record)
         resolved = await self.engines.connect(located)
-        if switches := self.engines.switches(resolved.station.address):
-            message = f"the kill switch (spec.suspend) of RestateEngine {', '.join(switches)} is on; waiting for it."
-            raise Waiting("EngineSuspended", message)
+        threshold.require_switched_on(self.engines, resolved.station.address)
         refused = check_operations(
             caused_operations(action), scene.spec.reason, resolved.guardrails, resolved.namespace_labels
         )
@@ -279,7 +295,9 @@ class SweepReconciler:
         """Runs that status calls active have ended by their records: the record knows how."""
         for entry in list(scene.entries.read().values()):
             record = await self.records.find(entry.active) if entry.active is not None else None
-            occasion = plan.occasion_of(scene.spec, record.spec.run_id or "") if record is not None else None
+            occasion = (
+                plan.occasion_of(scene.spec, record.spec.run_id or "", scene.request) if record is not None else None
+            )
             if record is not None and record.finished and occasion is not None:
                 await drop_set(self.client, record)
                 await self._conclude(scene, occasion, recorded(occasion, record))
@@ -307,7 +325,7 @@ class SweepReconciler:
 
     async def _take_over(self, scene: Scene, record: Record) -> Outcome:
         """Go on with what the record says, on the engine that it names."""
-        occasion = plan.occasion_of(scene.spec, record.spec.run_id or "")
+        occasion = plan.occasion_of(scene.spec, record.spec.run_id or "", scene.request)
         engine = record.spec.engine
         if occasion is None:
             await self.lock.abandon(record, narrate.abandoned("the sweep is not in the policy any more"))
@@ -330,6 +348,9 @@ class SweepReconciler:
             log.warning("the engine cannot be used for a sweep that was begun", error=error.message)
             return Retry(LOOK_AGAIN_SECONDS)
         except Waiting as waiting:
+            if waiting.reason == "EngineNotFound":
+                # Whatever comes under its name is another one.
+                return await self._abandon(scene, occasion, record, narrate.STOPS[Stop.ENGINE_CHANGED])
             await self._note(scene, occasion, waiting)
             return Retry(waiting.retry_seconds)
         return self._over(scene, occasion, record.name)
@@ -346,12 +367,28 @@ class SweepReconciler:
         def change(entries: dict[str, SweepStatus]) -> None:
             # Unless another operator has seen to it meanwhile: what does not wait any more is not waited for.
             if name in entries and not plan.seen_to(entries[name], occasion):
-                entries[name] = entries[name].model_copy(update={"message": message})
+                entries[name] = plan.waiting_for(entries[name], message)
 
-        before = scene.entries.read().get(name)
         await scene.entries.change(change)
-        if before is None or before.message != message:
+        told = self._told.setdefault(scene.cell, {})
+        # By its reason: what it says in detail may be something else each time.
+        if told.get(name) != waiting.reason:
+            told[name] = waiting.reason
             self.events.tell(scene.obj, waiting.reason, f"sweep {name}: {message}", "Warning")
+            self.ended()
+
+    async def _wait_no_more(self, scene: Scene, waiting: Collection[str]) -> None:
+        """What was waited for is not any more where nothing is to run: a request was withdrawn, a sweep suspended."""
+        told = self._told.get(scene.cell, {})
+        for name in told.keys() - set(waiting):
+            del told[name]
+
+        def change(entries: dict[str, SweepStatus]) -> None:
+            for name, entry in entries.items():
+                if name not in waiting:
+                    entries[name] = plan.waiting_for(entry, None)
+
+        await scene.entries.change(change)
 
     async def _refuse(self, scene: Scene, occasion: Occasion, refusal: Refusal) -> Outcome:
         run = SweepRun(phase=Phase.REFUSED, message=cut(f"{refusal.reason}: {refusal.message}", 512))

@@ -154,6 +154,16 @@ def test_what_exists_is_swept_once_it_was_told_how_much_that_is() -> None:
     assert found.once == f"{plan.EXISTING_JOURNALS} 2026-11-25T12:00:00Z"
 
 
+def test_what_exists_is_swept_in_portions_where_it_is_more_than_a_run_may_have() -> None:
+    spec = RetentionSpec.model_validate(
+        {"services": ["checkout"], "retention": {"journal": "1d"}, "applyToExisting": True}
+    )
+    for made in plan.sweeps_of(spec):
+        action = plan.specification(spec, "shop/p", Occasion(made, Tick(TICK)))
+        assert not isinstance(action, Refusal)
+        assert action.target.limit == action.limits.max_targets, "else it would be refused for ever"
+
+
 RUN_IDS = [
     ("nightly 2026-11-25T03:00:00Z", Occasion(sweep(), Tick(TICK)), "a tick"),
     ("nightly request right now", Occasion(sweep(), Tick(request="right now")), "a request"),

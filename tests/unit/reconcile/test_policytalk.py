@@ -1,6 +1,9 @@
 """What a RetentionPolicy says stays within what an object may hold, the gravest first."""
 
 from datetime import UTC, datetime
+from typing import Any
+
+import pytest
 
 from invocation_operator.api.v1alpha1.action import Phase
 from invocation_operator.api.v1alpha1.base import Condition, EngineIdentity
@@ -17,7 +20,7 @@ from invocation_operator.api.v1alpha1.sweep import SweepRun, SweepStatus
 from invocation_operator.conditions import Verdict
 from invocation_operator.plan.report import size_of
 from invocation_operator.plan.retention import Cause, Drifted
-from invocation_operator.reconcile.policytalk import STATUS_LIMIT, Findings, verdict_of, within
+from invocation_operator.reconcile.policytalk import STATUS_LIMIT, Findings, Talk, verdict_of, with_sweeps, within
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 SPEC = RetentionSpec.model_validate({"services": ["s*"], "retention": {"journal": "1d"}})
@@ -107,3 +110,20 @@ def test_many_drifts_at_once_are_few_events() -> None:
     told = list(found.events({}, corrected=True))
     assert len(told) == 6
     assert "and 30 more" in told[-1][1]
+
+
+SWEEPS = [
+    ([], "InForce", "nothing is wrong"),
+    ([{"message": "exceeded quota"}], "SweepWaiting", "one that waits is not ready"),
+    ([{"message": "schedule: never comes"}], "ScheduleInvalid", "that needs a person"),
+    ([{"message": "exceeded quota"}, {"history": [{"phase": "Refused"}]}], "SweepFailed", "the gravest is told"),
+]
+
+
+@pytest.mark.parametrize(("entries", "reason", "why"), SWEEPS, ids=[row[2] for row in SWEEPS])
+def test_values_in_force_are_not_all_where_a_sweep_waits_or_needs_a_person(
+    entries: list[dict[str, Any]], reason: str, why: str
+) -> None:
+    sweeps = [SweepStatus.model_validate({"name": f"s{number}", **entry}) for number, entry in enumerate(entries)]
+    talk = with_sweeps(Talk(Verdict.READY, "InForce", "in force"), RetentionStatus(sweeps=sweeps))
+    assert talk.reason == reason, why
