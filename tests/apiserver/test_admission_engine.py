@@ -20,6 +20,8 @@ ACCEPTED: list[tuple[str, Spec]] = [
     ("a URL with a path", {"url": "https://front.example/restate/admin"}),
     ("an address", {"url": "https://192.0.2.1:9070"}),
     ("an IPv6 address", {"url": "https://[2001:db8::1]:9070"}),
+    ("an IPv6 address without a port", {"url": "http://[fd00::100:0]/"}),
+    ("the highest port", {"url": "https://restate.example:65535/x"}),
     ("Restate Cloud", {"cloud": "production"}),
     ("a token over https", {"url": "https://restate.example", "auth": TOKEN}),
     ("a token to a RestateCluster", {"cluster": "production", "auth": TOKEN}),
@@ -104,6 +106,10 @@ REJECTED: list[tuple[str, Spec, str]] = [
     ("no scheme", {"url": "restate.example:9070"}, "spec.url"),
     ("another scheme", {"url": "file:///etc/passwd"}, "spec.url"),
     ("no host", {"url": "https:///x"}, "spec.url"),
+    ("a port that there is not", {"url": "https://restate.example:65536"}, "a number from 1 to 65535"),
+    ("port 0 in the URL", {"url": "http://[2001:db8::1]:00/x"}, "a number from 1 to 65535"),
+    ("brackets around something else", {"url": "http://[:::::]:9070"}, "must be an IPv6 address"),
+    ("brackets around an IPv4 address", {"url": "http://[192.0.2.1]"}, "must be an IPv6 address"),
     ("white space", {"url": "https://restate.example /x"}, "spec.url"),
     ("a line break", {"url": "https://restate.example\nHost: x"}, "spec.url"),
     *[
@@ -176,6 +182,7 @@ REJECTED: list[tuple[str, Spec, str]] = [
         HERE | {"guardrails": {"namespaces": [{"services": ["a"]}]}},
         "selector: Required",
     ),
+    ("a query without an end", HERE | {"limits": {"queryTimeout": "PT0S"}}, "must be longer than nothing"),
     ("a query that may take for ever", HERE | {"limits": {"queryTimeout": "for ever"}}, "not a duration"),
 ]
 

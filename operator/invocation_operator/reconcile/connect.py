@@ -19,6 +19,8 @@ from invocation_operator.cluster.secrets import SecretProblem, key_of, read_cred
 from invocation_operator.engine.client import Connection
 from invocation_operator.plan.selector import selects
 from invocation_operator.plan.urls import UrlPattern
+from invocation_operator.reconcile.parse import refusal_of
+from invocation_operator.reconcile.station import Located
 from invocation_operator.reconcile.waiting import Waiting, forbidden
 
 ADMIN_PORT = 9070
@@ -31,9 +33,21 @@ _API_VERSION = re.compile(r"/v\d+$")
 def parse_spec(obj: Object) -> EngineSpec | None:
     """Return an engine's specification, or None when it is not valid."""
     try:
-        return EngineSpec.model_validate(obj.get("spec") or {})
-    except ValidationError:
+        return located(obj).spec
+    except Waiting:
         return None
+
+
+def located(obj: Object) -> Located:
+    """Return a RestateEngine as its own reconciler sees it. Raises ``Waiting`` with what is wrong with it."""
+    metadata = obj["metadata"]
+    namespace, name = metadata["namespace"], metadata["name"]
+    try:
+        spec = EngineSpec.model_validate(obj.get("spec") or {})
+    except ValidationError as error:
+        message = f"the RestateEngine {namespace}/{name} is not valid: {refusal_of(error).message}"
+        raise Waiting("EngineInvalid", message, stalled=True) from error
+    return Located(namespace, name, metadata["uid"], spec, namespace, None)
 
 
 def may_refer(spec: EngineSpec, engine_namespace: str, namespace: str, labels: Mapping[str, str]) -> bool:

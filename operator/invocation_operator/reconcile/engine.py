@@ -20,7 +20,7 @@ from invocation_operator.engine.errors import EngineError, reading
 from invocation_operator.engine.version import Support, supported
 from invocation_operator.observe import metrics
 from invocation_operator.reconcile.cell import Cell
-from invocation_operator.reconcile.connect import parse_spec
+from invocation_operator.reconcile.connect import located, parse_spec
 from invocation_operator.reconcile.engines import Engines
 from invocation_operator.reconcile.station import Resolved
 from invocation_operator.reconcile.waiting import Waiting
@@ -58,7 +58,7 @@ class EngineReconciler:
             return Done()
         before = _status(obj)
         try:
-            resolved = await self.engines.connect(self.engines.located(obj), fresh=True)
+            resolved = await self.engines.connect(located(obj), fresh=True)
         except Waiting as waiting:
             verdict = Verdict.STALLED if waiting.stalled else Verdict.WORKING
             status = before.model_copy(update={"url": self._url(obj) or before.url})

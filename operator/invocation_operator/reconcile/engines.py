@@ -26,7 +26,15 @@ from invocation_operator.observe import metrics
 from invocation_operator.plan.holds import Holds
 from invocation_operator.plan.urls import UrlPattern
 from invocation_operator.reconcile.budget import Budget
-from invocation_operator.reconcile.connect import address_of, connection_of, may_refer, parse_spec, static_url, url_of
+from invocation_operator.reconcile.connect import (
+    address_of,
+    connection_of,
+    located,
+    may_refer,
+    parse_spec,
+    static_url,
+    url_of,
+)
 from invocation_operator.reconcile.readings import Readings
 from invocation_operator.reconcile.station import Key, Located, Probe, Resolved, Station
 from invocation_operator.reconcile.waiting import Waiting, forbidden, unreachable
@@ -214,7 +222,7 @@ class Engines:
 
     async def _locate(self, ref: EngineRef | None, namespace: str) -> Located:
         obj = await self._find(ref, namespace)
-        own = self.located(obj)
+        own = located(obj)
         spec, engine_namespace, name = own.spec, own.namespace, own.name
         if namespace != engine_namespace and self._trusted and engine_namespace not in self._trusted:
             raise Waiting(
@@ -235,15 +243,6 @@ class Engines:
             )
         self.observe(obj, deleted=False)
         return replace(own, referrer=namespace, namespace_labels=labels)
-
-    def located(self, obj: Object) -> Located:
-        """Return a RestateEngine as its own reconciler sees it. Raises ``Waiting``."""
-        engine_namespace, name = _key(obj)
-        spec = parse_spec(obj)
-        if spec is None:
-            message = f"the RestateEngine {engine_namespace}/{name} is not valid for this operator; correct it."
-            raise Waiting("EngineInvalid", message, stalled=True)
-        return Located(engine_namespace, name, obj["metadata"]["uid"], spec, engine_namespace, None)
 
     async def connect(self, located: Located, *, fresh: bool = False) -> Resolved:
         """Return the station of a located engine, probed not long ago; ``fresh``: just now.
@@ -267,10 +266,12 @@ class Engines:
 
     async def refresh(self, key: Key) -> None:
         """Read one RestateEngine again. Raises the errors of ``cluster.errors``."""
+        known = self._uids.get(key)
         try:
             self.observe(await self._readings.get(ENGINES, *key), deleted=False)
         except ObjectNotFound:
-            self._take_in(key, {"metadata": {"uid": self._uids.get(key)}}, deleted=True)
+            # Nothing is said of one that was created, and told of, while the answer was on its way.
+            self._take_in(key, {"metadata": {"uid": known}}, deleted=True)
 
     async def renew(self, resolved: Resolved) -> None:
         """Read the credentials again, for a run that the engine refuses. Raises ``Waiting``."""

@@ -98,7 +98,7 @@ def refusal_of(error: ValidationError) -> Refusal:
             "the name, or upgrade the operator."
         )
         return Refusal(r.UNKNOWN_FIELD, message)
-    told = "; ".join(f"{_place(e['loc'])}: {e['msg']}" for e in found[:SHOWN])
+    told = "; ".join(f"{_place(e['loc'])}: {e['msg'].removeprefix('Value error, ')}" for e in found[:SHOWN])
     return Refusal(r.INVALID_SPEC, f"{told}.")
 
 

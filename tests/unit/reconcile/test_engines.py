@@ -9,6 +9,8 @@ import pytest
 
 from invocation_operator.api.v1alpha1.base import EngineRef
 from invocation_operator.cluster.client import KubeClient
+from invocation_operator.cluster.errors import ObjectNotFound
+from invocation_operator.reconcile.connect import located
 from invocation_operator.reconcile.engines import PROBE_SECONDS, Engines
 from invocation_operator.reconcile.station import Resolved
 from invocation_operator.reconcile.waiting import Waiting
@@ -150,6 +152,50 @@ async def test_engine_that_cannot_be_read_counts_as_suspended() -> None:
         assert house.engines.suspended(one.station.address)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        pytest.param("https://restate.example:65536", id="a port that there is not"),
+        pytest.param("https://restate.example:0", id="port 0 means another one to some"),
+        pytest.param("http://[:::::]:9070", id="brackets around no address"),
+        pytest.param("http://[192.0.2.1]:9070", id="brackets around an address of version 4"),
+    ],
+)
+async def test_engine_whose_url_nobody_can_take_apart_keeps_no_other_from_being_known(url: str) -> None:
+    """One of them, in any namespace, would else have ended each start of the operator. Earlier CRDs admitted it."""
+    async with a_house() as (house, admin):
+        house.kube.engine("a", "engine", url=url)
+        house.kube.engine("shop", "engine", url=admin.url, suspend=True)
+        await house.engines.load((None,))
+        assert house.engines.suspended((await house.resolve("shop")).station.address)
+        with pytest.raises(Waiting, match=r"spec\.url: a port is a number from 1 to 65535") as caught:
+            await house.resolve("a")
+        assert (caught.value.reason, caught.value.stalled) == ("EngineInvalid", True)
+
+
+async def test_engine_whose_queries_would_never_end_is_not_used() -> None:
+    """To the HTTP client a timeout of nothing is none: one query that hangs would hold everything up."""
+    async with a_house() as (house, admin):
+        house.kube.engine("shop", "engine", url=admin.url, limits={"queryTimeout": "0s"})
+        with pytest.raises(Waiting, match=r"spec\.limits\.queryTimeout: it must be longer than nothing"):
+            await house.resolve("shop")
+
+
+async def test_engine_that_was_created_while_its_absence_was_told_stays_known() -> None:
+    async with a_house() as (house, admin):
+        missing = house.kube.get
+
+        async def slow(resource: Any, namespace: str | None, name: str, **options: Any) -> Any:
+            with suppress(ObjectNotFound):
+                return await missing(resource, namespace, name, **options)
+            house.define("shop", url=admin.url, suspend=True)
+            raise ObjectNotFound(name)
+
+        house.kube.get = slow  # type: ignore[method-assign]
+        await house.engines.refresh(("shop", "engine"))
+        assert house.engines.uid(("shop", "engine")) == "uid-shop-engine"
+
+
 # Credentials that change.
 
 
@@ -250,7 +296,7 @@ async def test_probe_is_relied_on_for_a_while_and_not_by_who_wants_it_fresh() ->
         asked = len(admin.asked)
         await house.resolve("shop")
         assert len(admin.asked) == asked
-        await house.engines.connect(house.engines.located(obj), fresh=True)
+        await house.engines.connect(located(obj), fresh=True)
         assert len(admin.asked) > asked
 
 

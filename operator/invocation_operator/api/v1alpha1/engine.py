@@ -2,9 +2,11 @@
 
 from datetime import datetime
 from enum import StrEnum
+from ipaddress import IPv6Address
 from typing import Annotated, ClassVar
+from urllib.parse import urlsplit
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from invocation_operator.api.v1alpha1.action import ActionType, NamedCount
 from invocation_operator.api.v1alpha1.base import (
@@ -22,11 +24,32 @@ from invocation_operator.api.v1alpha1.base import (
     ShortText,
     StrictModel,
 )
-from invocation_operator.api.v1alpha1.engine_rules import ALLOWED_NAMESPACES_RULES, REQUIREMENT_RULES, SPEC_RULES
+from invocation_operator.api.v1alpha1.engine_rules import (
+    ADMIN_URL_RULES,
+    ALLOWED_NAMESPACES_RULES,
+    ENDING_RULE,
+    REQUIREMENT_RULES,
+    SPEC_RULES,
+)
 from invocation_operator.api.v1alpha1.target import NamePattern
+from invocation_operator.values.duration import parse_duration
 
 CREDENTIAL_LABEL = "ops.restate.dev/engine-credential"
 """Secrets without this label set to `true` are never read: nobody can have an arbitrary Secret sent to a URL."""
+
+
+def _checked_url(text: str) -> str:
+    """Whoever asks where an engine is takes its URL apart: one that cannot be must not get so far."""
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+        if parts.netloc.startswith("["):
+            IPv6Address(parts.hostname or "")
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise ValueError("a port is a number from 1 to 65535, and what stands in brackets is an IPv6 address")
+    return text
 
 
 AdminUrl = Annotated[
@@ -37,6 +60,8 @@ AdminUrl = Annotated[
         # Strict about the host, so that every reader of the URL (CEL, the HTTP client) sees the same one.
         pattern=r"^https?://([0-9A-Za-z]([-.0-9A-Za-z]*[0-9A-Za-z])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[-._~/%0-9A-Za-z]*)?$",
     ),
+    AfterValidator(_checked_url),
+    *ADMIN_URL_RULES,
 ]
 
 
@@ -179,6 +204,13 @@ class Guardrails(StrictModel):
     """What single namespaces may do. When given, a namespace that no entry selects may do nothing."""
 
 
+def _ending(text: str) -> str:
+    """To the HTTP client a timeout of nothing is none."""
+    if not parse_duration(text):
+        raise ValueError("it must be longer than nothing, such as 30s")
+    return text
+
+
 class EngineLimits(StrictModel):
     """Shared by everything that uses this engine."""
 
@@ -186,8 +218,8 @@ class EngineLimits(StrictModel):
     """Operations asked and not yet verified at any time, over all actions."""
     operations_per_second: Annotated[int, Field(ge=1, le=100_000)] = 1000
     """Operations started per second, over all actions."""
-    query_timeout: Duration = "30s"
-    """How long one query may take."""
+    query_timeout: Annotated[Duration, AfterValidator(_ending), ENDING_RULE] = "30s"
+    """How long one query may take; longer than nothing."""
 
 
 class EngineSpec(StrictModel):

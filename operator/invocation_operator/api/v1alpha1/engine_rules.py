@@ -1,9 +1,26 @@
 """What a RestateEngine may not say, as CEL. Read by ``engine``."""
 
 from invocation_operator.api.v1alpha1.base import Rule
+from invocation_operator.api.v1alpha1.cel import shorter
 
 _IN_CLUSTER = r"^http://(localhost|127([.][0-9]{1,3}){3}|\\[::1\\]|[-a-z0-9.]+[.]svc([.][-a-z0-9.]+)?)(:[0-9]+)?(/.*)?$"
 """Loopback, and names below ``.svc``. Which domain may follow is a setting of the operator, which checks it."""
+
+_NO_PORT = "(0+|6553[6-9]|655[4-9][0-9]|65[6-9][0-9]{2}|6[6-9][0-9]{3}|[7-9][0-9]{4})"
+
+ADMIN_URL_RULES = (
+    Rule(
+        f"!self.matches('^https?://[^/]*:{_NO_PORT}(/|$)')",
+        message="a port is a number from 1 to 65535",
+    ),
+    Rule(
+        "!self.matches('^https?://[[]') || isIP(self.find('[[][^]]*').substring(1)) && "
+        "ip(self.find('[[][^]]*').substring(1)).family() == 6",
+        message="what stands in brackets must be an IPv6 address",
+    ),
+)
+
+ENDING_RULE = Rule(shorter("'0s'", "self"), message="it must be longer than nothing, such as 30s")
 
 SPEC_RULES = (
     Rule(
