@@ -256,7 +256,8 @@ async def _collect_named(
     ids = frozen.ids or ()
     columns = planned_columns(builder.spec)
     existing, fitting, among = await _look_up(station, frozen, columns, scopes=scopes, held=held)
-    chosen = {row.id: row for row in fitting[: frozen.limit]}
+    # As in ``_collect``: what was previewed must not be pushed out of the limit by what fits since.
+    chosen = {row.id: row for row in (fitting if only is not None else fitting[: frozen.limit])}
     fit = {row.id for row in fitting}
     for id_ in ids:
         row = existing.get(id_)

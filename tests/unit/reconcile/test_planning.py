@@ -261,6 +261,22 @@ async def test_ids_that_are_named_and_no_more_are_planned_from_one_look_at_their
     assert {r.id: r.reason for r in plan.named} == {inv(number): reason for number, reason in left.items()}
 
 
+@pytest.mark.parametrize("more", [{}, {"olderThan": "1h"}], ids=["ids alone", "ids and a filter"])
+async def test_ids_that_were_shown_are_not_pushed_out_of_the_limit_by_what_fits_since(more: dict[str, Any]) -> None:
+    engine = MemoryEngine()
+    target = {"ids": [inv(1), inv(2), inv(3)], "statuses": ["Running"], "limit": 1, **more}
+    engine.named = [row(1, status="suspended"), row(2), row(3)]
+    engine.found = [row(2), row(3)]
+    shown = (await planned(engine, target=target)).plan
+    assert [t.id for t in shown.targets] == [inv(2)]
+    engine.named = [row(1), row(2), row(3)]
+    engine.found = [row(1), row(2), row(3)]
+    approved = await make_plan(spec(target=target), engine.resolved(), NOW, only=shown.targets)
+    assert isinstance(approved, Planning)
+    assert [t.id for t in approved.plan.targets] == [inv(2)]
+    assert {r.id: r.reason for r in approved.plan.named} == {inv(1): "NotInPreview", inv(3): "NotInPreview"}
+
+
 LARGE = errors.BadReply("the answer is larger than what is taken")
 
 
