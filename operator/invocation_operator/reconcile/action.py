@@ -12,7 +12,6 @@ import structlog
 from pydantic import ValidationError
 
 from invocation_operator.api.v1alpha1.action import ActionSpec, Mode, Phase, PlanStatus
-from invocation_operator.api.v1alpha1.base import EngineRef
 from invocation_operator.cluster.client import KubeClient
 from invocation_operator.cluster.errors import ObjectNotFound, TooLarge, UnreadableObject, WriteConflict
 from invocation_operator.cluster.events import EventRecorder
@@ -41,7 +40,7 @@ from invocation_operator.reconcile.planning import Planning, check_target, make_
 from invocation_operator.reconcile.runner import Runner
 from invocation_operator.reconcile.schema import SchemaGate
 from invocation_operator.reconcile.station import Located, Resolved
-from invocation_operator.reconcile.takeover import Leases
+from invocation_operator.reconcile.takeover import Leases, engine_again
 from invocation_operator.reconcile.turns import Turns
 from invocation_operator.reconcile.waiting import LONGEST_SECONDS, Waiting, unreachable
 from invocation_operator.reconcile.workbench import Done, Outcome, Retry
@@ -121,7 +120,7 @@ class ActionReconciler:
         begun = await self._begun(subject)
         if begun is None and parse.terminal(subject):
             # A dry run. Where it was to be carried out for a moment it may have been begun, and its operator gone.
-            begun = await self.lock.unfinished_of(subject.source, subject.run_id)
+            begun = await self.lock.begun_of(subject.source, subject.run_id, subject.spec)
             if begun is None:
                 return await self._acknowledge(board, subject)
         if begun is not None:
@@ -138,7 +137,7 @@ class ActionReconciler:
         name = self._record_name(subject, spec, located)
         record = await self.records.find(name)
         if record is None and spec.engine_ref is None:
-            record = await self.lock.unfinished_of(subject.source, subject.run_id)
+            record = await self.lock.begun_of(subject.source, subject.run_id, spec)
         if record is not None:
             return await self._meet(cell, board, subject, record)
         if newer := self.records.newer(subject.source, subject.run_id):
@@ -285,12 +284,9 @@ class ActionReconciler:
 
     async def _take_over(self, cell: Cell, board: Board, subject: Subject, record: Record) -> Outcome:
         """Go on with what the record says, on the engine that it names."""
-        engine = record.spec.engine
         await self.gate.check()
-        ref = EngineRef(name=engine.name or "", namespace=engine.namespace)
-        located = await self.engines.locate(ref, subject.namespace)
-        resolved = await self.engines.connect(located, fresh=True)
-        if (located.uid, resolved.identity.cluster_name) != (engine.uid, engine.cluster_name):
+        resolved = await engine_again(self.engines, record, subject.namespace)
+        if resolved is None:
             return await self._abandon(board, subject, record, narrate.STOPS[Stop.ENGINE_CHANGED])
         try:
             task = await self.lock.take_over(record, recorded_spec(record), resolved)
@@ -307,6 +303,11 @@ class ActionReconciler:
         return Done()
 
     async def _abandon(self, board: Board, subject: Subject, record: Record, why: str) -> Outcome:
+        status = narrate.of_this_run(subject.status, subject.run_id)
+        if status.record != record.name:
+            # As at a run's beginning: of one that ends without it, status would tell as of another object's.
+            await board.decide(status.model_copy(update={"record": record.name}), subject.obj)
+            return Retry(0.0)
         closed = await self.lock.abandon(record, narrate.abandoned(why))
         return Retry(0.1) if closed is None else await self._finish_from(board, subject, closed)
 

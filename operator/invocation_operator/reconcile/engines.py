@@ -37,7 +37,7 @@ from invocation_operator.reconcile.connect import (
 )
 from invocation_operator.reconcile.readings import Readings
 from invocation_operator.reconcile.station import Key, Located, Probe, Resolved, Station
-from invocation_operator.reconcile.waiting import Waiting, forbidden, unreachable
+from invocation_operator.reconcile.waiting import ENGINE_NOT_FOUND, Waiting, forbidden, unreachable
 from invocation_operator.values.duration import DurationError, parse_duration
 
 DEFAULT_NAME = "default"
@@ -375,7 +375,7 @@ class Engines:
                 f"RestateEngine 'default' in {namespace} or {self._operator_namespace}, and spec.engineRef names none"
             )
         )
-        raise Waiting("EngineNotFound", f"there is no {named}; create it.")
+        raise Waiting(ENGINE_NOT_FOUND, f"there is no {named}; create it.")
 
     async def _connected(self, key: Key, spec: EngineSpec) -> Station:
         """Return the station of a RestateEngine with the credentials as they are now. Raises ``Waiting``."""

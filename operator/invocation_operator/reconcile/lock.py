@@ -249,17 +249,23 @@ class Lock:
             # Each takes some 50 ms, in which other runs have calls to answer.
             yield await asyncio.to_thread(encode, targets[start : start + self.sizes.chunk])
 
-    async def unfinished_of(self, source: RecordSource, run_id: str | None) -> Record | None:
-        """Return the unfinished record of this very object and run, whatever its name is.
+    async def begun_of(self, source: RecordSource, run_id: str | None, spec: ActionSpec | None) -> Record | None:
+        """Return the record of this very object and run, whatever its name is: an unfinished one, or one of ``spec``.
 
         An object that names no engine means another record once another engine is the default; the run that it began
-        must be found all the same.
+        must be found all the same, also when it has ended and the object could not be told.
         """
+        form = identity.canonical_json(identity.canonical_spec(spec)) if spec is not None else None
+        ended = None
         labels = ",".join(f"{key}={value}" for key, value in _labels(source).items())
         async for record in self.records.labelled(labels):
-            if record.spec.source.uid == source.uid and record.spec.run_id == run_id and not record.finished:
+            if record.spec.source.uid != source.uid or record.spec.run_id != run_id:
+                continue
+            if not record.finished:
                 return record
-        return None
+            if record.spec.specification == form:
+                ended = record
+        return ended
 
     async def unfinished(self, source: RecordSource) -> list[Record]:
         """Return the unfinished records of this very object, whatever runs they are."""

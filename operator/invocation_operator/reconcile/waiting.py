@@ -3,6 +3,7 @@
 from invocation_operator.cluster.errors import ClusterError, Forbidden
 from invocation_operator.engine import errors
 
+ENGINE_NOT_FOUND = "EngineNotFound"
 RETRY_SECONDS = 5.0
 LONGEST_SECONDS = 60.0
 """Waits in a row double up to this. What ends one mostly rings before: a RestateEngine that changes, or is up again."""
