@@ -107,7 +107,8 @@ class SweepReconciler:
         spec = parse_spec(obj)
         if spec is None:
             return Done()
-        scene = Scene(cell, spec, SweepEntries(self.client, cell, obj), source_of(RETENTION_KIND.kind, obj))
+        entries, source = SweepEntries(self.client, cell, obj), source_of(RETENTION_KIND.kind, obj)
+        scene = Scene(cell, spec, entries, source, obj["metadata"]["generation"])
         try:
             return await self._advance(scene)
         except HoldLost:
@@ -130,9 +131,9 @@ class SweepReconciler:
         if any(sweep.name not in entries for sweep in sweeps):
             # Another operator, which knows another version of the policy, has written meanwhile.
             return Retry(0.1)
-        status, generation = read_status(scene.obj), scene.obj["metadata"]["generation"]
+        status = read_status(scene.obj)
         # Of this very specification: another one may release more than was told.
-        released = status.would_release is not None and status.observed_generation == generation
+        released = status.would_release is not None and status.observed_generation == scene.generation
         waiting: dict[str, float] = {}
         while True:
             occasion = plan.next_occasion(scene.spec, entries, request, now, released=released, besides=waiting)
@@ -256,14 +257,13 @@ class SweepReconciler:
             return None
 
     async def _unchanged(self, scene: Scene) -> bool:
-        """Whether the policy is there and says what was planned: the watch may be behind."""
+        """Whether the policy is there and says what was planned: it may have changed since, and the watch be behind."""
         read = await self.client.get(RETENTION_POLICIES, scene.source.namespace, scene.source.name)
-        known = scene.obj["metadata"]
         scene.cell.keep(read)
         metadata = read["metadata"]
         if "deletionTimestamp" in metadata:
             return False
-        return bool(metadata["uid"] == known["uid"] and metadata["generation"] == known["generation"])
+        return bool(metadata["uid"] == scene.source.uid and metadata["generation"] == scene.generation)
 
     def _over(self, scene: Scene, occasion: Occasion, record: str) -> Outcome:
         entry = scene.entries.read().get(occasion.sweep.name)

@@ -26,6 +26,8 @@ class Scene:
     entries: SweepEntries
     source: RecordSource
     """The policy as a record names it."""
+    generation: int
+    """That of ``spec``; ``obj`` may be of a later one by now."""
 
     @property
     def obj(self) -> Object:

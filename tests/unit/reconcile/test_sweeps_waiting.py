@@ -2,12 +2,14 @@
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from invocation_operator.cluster.chunks import SetSizes
 from invocation_operator.cluster.client import Object, Resource
 from invocation_operator.cluster.errors import Forbidden
+from invocation_operator.reconcile import sweeps
 from invocation_operator.reconcile.cell import Cell
 from invocation_operator.reconcile.workbench import Retry
 from tests.unit.reconcile.test_sweeps import NOON, Scene
@@ -177,3 +179,34 @@ async def test_what_exists_is_not_swept_before_it_was_told_for_this_specificatio
     # The model of the engine has no values of services: it is asked for them.
     await reconciled(scene)
     assert "cannot be used" in scene.status["sweeps"][0]["message"]
+
+
+@pytest.mark.parametrize("watched", [True, False])
+@in_virtual_time
+async def test_policy_that_is_edited_while_a_sweep_is_planned_is_planned_anew(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, watched: bool
+) -> None:
+    good, bad = scene.completed(3), scene.completed(2, "fail_terminal")
+    scene.policy()
+    scene.ask("now")
+    planned, edited = sweeps.make_plan, list[bool]()
+
+    async def slow(*args: Any, **options: Any) -> Any:
+        made = await planned(*args, **options)
+        if not edited:
+            edited.append(True)
+            narrower = {
+                "name": "nightly",
+                "schedule": "0 3 * * *",
+                "action": "Purge",
+                "target": {"outcomes": ["Failed"]},
+            }
+            scene.patch({"spec": {"sweeps": [narrower]}})
+            if watched:
+                scene.cell.put(scene.wires.api.get("retentionpolicies", "shop", "p"))
+        return made
+
+    monkeypatch.setattr(sweeps, "make_plan", slow)
+    await scene.settle()
+    assert bad
+    assert scene.left() == set(good)
