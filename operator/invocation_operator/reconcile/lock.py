@@ -23,7 +23,7 @@ from invocation_operator.cluster.chunks import (
 )
 from invocation_operator.cluster.client import KubeClient, Object
 from invocation_operator.cluster.errors import Forbidden, ObjectNotFound, TooLarge, WriteRefused
-from invocation_operator.cluster.records import Hold, Record, RecordStore, drop_set
+from invocation_operator.cluster.records import Hold, Record, RecordStore
 from invocation_operator.engine.models import EngineIdentity as EngineSeen
 from invocation_operator.plan import identity
 from invocation_operator.plan.build import Plan
@@ -283,10 +283,8 @@ class Lock:
         status = record.status.model_copy(
             update={"phase": Phase.STOPPED, "message": message, "completion_time": datetime.now(UTC)}
         )
-        if not await self.records.close(record, status):
-            return None
-        await drop_set(self.client, record)
-        return Record(record.obj, record.spec, status)
+        closed = await self.records.close(record, status)
+        return Record(record.obj, record.spec, status) if closed else None
 
 
 def preview_prefix(uid: str, digest: str) -> str:

@@ -208,11 +208,13 @@ class Policies:
         if known is not None:
             return known
         try:
-            resolved = await self.engines.connect(await self.engines.locate(policy.engine_ref, policy.key[0]))
+            located = await self.engines.locate(policy.engine_ref, policy.key[0])
+            # Whether it can be asked there, with what credentials it has now, does not matter, as in its own look.
+            address = self.engines.address(located) or (await self.engines.connect(located)).station.address
         except (Waiting, ClusterError):
             return None
-        self.lead(policy.uid, resolved.station.address)
-        return resolved.station.address
+        self.lead(policy.uid, address)
+        return address
 
 
 def _read(obj: Object) -> Policy:

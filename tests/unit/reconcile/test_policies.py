@@ -173,3 +173,12 @@ async def test_policy_that_moves_to_another_engine_holds_there_and_not_here() ->
     await desk.policies.read()
     assert desk.held() == set()
     assert [held.name for held in desk.engines.holds(address_of("http://127.0.0.1:9071", "cluster.local"))] == ["case"]
+
+
+async def test_older_policy_that_was_not_looked_at_yet_claims_though_its_credentials_are_not_there() -> None:
+    desk = Desk()
+    desk.kube.engine("shop", "locked", url=URL, auth={"bearerTokenSecret": {"name": "missing", "key": "token"}})
+    desk.put("a", retention={"journal": "1d"}, engineRef={"name": "locked"})
+    desk.put("b", retention={"journal": "2d"})
+    await desk.policies.read()
+    assert await desk.policies.claimed(("shop", "b"), ADDRESS, ["checkout"]) == {"checkout": "shop/a"}
