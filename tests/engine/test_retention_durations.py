@@ -1,11 +1,15 @@
 """Durations mean to the engine what they mean here: each text of the tables is offered to it."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 
 from e2e.rig import Engine, ServicesProcess
 from e2e.rig.wire import NOBODY_THERE
+from invocation_operator.api.v1alpha1.target import InvocationStatus, Target
+from invocation_operator.target.freeze import freeze
+from invocation_operator.target.sql import held_rows
 from invocation_operator.values.duration import parse_duration
 from tests.unit.values.test_duration import ACCEPTED, REFUSED
 
@@ -50,3 +54,15 @@ def test_engine_passes_over_what_it_does_not_know_and_answers_success(engine: En
     before = engine.admin("GET", service).expect().json()["journal_retention"]
     for body in ({"journalRetention": "7h"}, {"journal_retention": None}, {}):
         assert engine.admin("PATCH", service, body).expect(200).json()["journal_retention"] == before
+
+
+def test_what_expires_first_comes_first_of_what_is_held_though_it_completed_later(engine: Engine, service: str) -> None:
+    """Of many that are held only some are looked at, for those that have to be read soon."""
+    name, made = service.removeprefix("/services/"), []
+    for kept in ("30d", "2d"):
+        engine.admin("PATCH", service, {"journal_retention": kept, "idempotency_retention": kept}).expect(200)
+        made.append(engine.send(name, "echo", "x"))
+        assert engine.wait_status(made[-1], "completed")
+    held = freeze(Target(services=[name]), datetime.now(UTC), frozenset({InvocationStatus.COMPLETED}))
+    rows = engine.sql(held_rows(held, scopes_supported=True, limit=2))
+    assert [row["id"] for row in rows] == made[::-1]

@@ -205,15 +205,15 @@ def count_held(frozen: FrozenTarget, held: FrozenTarget, *, scopes_supported: bo
 
 
 def held_rows(held: FrozenTarget, *, scopes_supported: bool, limit: int) -> str:
-    """Return the statement for completed invocations that are held, those that completed first, with how long they and
-    their journals are kept.
+    """Return the statement for completed invocations that are held, those that the engine expires first, with how long
+    they and their journals are kept.
     """
     _check_scopes(held, scopes_supported=scopes_supported)
     condition = _condition(held, any_status=False)
     columns = dict.fromkeys((*_EXPIRY, *condition.columns))
     return (
         f"select {_listed(columns)} {_from(None, events=False)} where {condition.sql} "
-        f"order by i.completed_at, i.id limit {limit}"
+        f"order by i.completed_at + i.completion_retention, i.id limit {limit}"
     )
 
 
