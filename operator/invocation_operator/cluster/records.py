@@ -216,18 +216,21 @@ class RecordStore:
             return False
         return True
 
-    async def close(self, record: Record, status: RecordStatus) -> bool:
-        """Write the end of a run that nobody holds any more, and remove its set.
+    async def close(self, record: Record, message: str) -> Record | None:
+        """Write the end of an unfinished run that nobody holds any more, and remove its set: it is stopped, and what it
+        may have asked for last is not known.
 
-        False when somebody has written since it was read: then that is not its end.
+        None when somebody has written since it was read: then that is not its end.
         """
+        update = {"phase": Phase.STOPPED, "message": message, "completion_time": datetime.now(UTC)}
+        status = record.status.model_copy(update=update)
         hold = Hold(self._client, record, "", self.lease, self._clock)
         try:
             await hold.commit(lambda: status)
         except HoldLost:
-            return False
-        await drop_set(self._client, record)
-        return True
+            return None
+        await drop_set(self._client, hold.record)
+        return hold.record
 
 
 async def drop_set(client: KubeClient, record: Record) -> None:

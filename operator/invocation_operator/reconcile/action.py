@@ -308,7 +308,7 @@ class ActionReconciler:
             # As at a run's beginning: of one that ends without it, status would tell as of another object's.
             await board.decide(status.model_copy(update={"record": record.name}), subject.obj)
             return Retry(0.0)
-        closed = await self.lock.abandon(record, narrate.abandoned(why))
+        closed = await self.records.close(record, narrate.abandoned(why))
         return Retry(0.1) if closed is None else await self._finish_from(board, subject, closed)
 
     # What status says.

@@ -9,9 +9,9 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
-from invocation_operator.api.v1alpha1.action import ActionSpec, Phase
+from invocation_operator.api.v1alpha1.action import ActionSpec
 from invocation_operator.api.v1alpha1.approval import ApprovalStatus
 from invocation_operator.api.v1alpha1.base import EngineIdentity
 from invocation_operator.api.v1alpha1.record import RecordPlan, RecordSource, RecordSpec
@@ -275,16 +275,6 @@ class Lock:
             if record.spec.source.uid == source.uid and not record.finished:
                 found.append(record)
         return found
-
-    async def abandon(self, record: Record, message: str) -> Record | None:
-        """Close an unfinished run that cannot go on; what it may have asked for last is not known. None when its holder
-        has written since the record was read: it is not silent.
-        """
-        status = record.status.model_copy(
-            update={"phase": Phase.STOPPED, "message": message, "completion_time": datetime.now(UTC)}
-        )
-        closed = await self.records.close(record, status)
-        return Record(record.obj, record.spec, status) if closed else None
 
 
 def preview_prefix(uid: str, digest: str) -> str:

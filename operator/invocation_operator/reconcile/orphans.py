@@ -8,11 +8,10 @@ may have passed over is told of: it has a name of its own for each tick, and is 
 import asyncio
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import structlog
 
-from invocation_operator.api.v1alpha1.action import ACTION_KIND, Phase
+from invocation_operator.api.v1alpha1.action import ACTION_KIND
 from invocation_operator.cluster.client import KubeClient
 from invocation_operator.cluster.errors import (
     ClusterError,
@@ -98,15 +97,10 @@ class Orphans:
         if self.leases.wait_seconds(record) > 0:
             return True
         self.leases.forget(record.name)
-        update = {
-            "phase": Phase.STOPPED,
-            "message": abandoned(why),
-            "completion_time": datetime.now(UTC),
-        }
-        closed = await self.records.close(record, record.status.model_copy(update=update))
-        if closed:
-            log.info("closed the record of a run that nobody finishes", record=record.name, why=why)
-        return not closed
+        if await self.records.close(record, abandoned(why)) is None:
+            return True
+        log.info("closed the record of a run that nobody finishes", record=record.name, why=why)
+        return False
 
     def _free(self, record: Record) -> bool:
         """Whether nobody carries it out, or has told so for a lease."""

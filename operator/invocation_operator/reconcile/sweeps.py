@@ -328,7 +328,7 @@ class SweepReconciler:
         occasion = plan.occasion_of(scene.spec, record.spec.run_id or "", scene.request)
         engine = record.spec.engine
         if occasion is None:
-            await self.lock.abandon(record, narrate.abandoned("the sweep is not in the policy any more"))
+            await self.records.close(record, narrate.abandoned("the sweep is not in the policy any more"))
             return Retry(0.0)
         try:
             await self.gate.check()
@@ -356,7 +356,7 @@ class SweepReconciler:
         return self._over(scene, occasion, record.name)
 
     async def _abandon(self, scene: Scene, occasion: Occasion, record: Record, why: str) -> Outcome:
-        closed = await self.lock.abandon(record, narrate.abandoned(why))
+        closed = await self.records.close(record, narrate.abandoned(why))
         return Retry(0.1) if closed is None else await self._conclude(scene, occasion, recorded(occasion, closed))
 
     # What status says.

@@ -150,7 +150,9 @@ async def test_record_that_is_closed_keeps_no_set_beside_it() -> None:
     kube.delete = delete  # type: ignore[method-assign]
     for number in range(2):
         kube.put(CONFIG_MAPS, "ops", f"{record.chunk_prefix}-{number}")
-    assert await store(kube).close(record, RecordStatus(phase=Phase.STOPPED))
+    closed = await store(kube).close(record, "nobody goes on with it")
+    assert closed is not None
+    assert (closed.finished, closed.status.message) == (True, "nobody goes on with it")
     assert [plural for plural, _, _ in kube.objects] == ["invocationrecords"]
 
 
@@ -160,7 +162,7 @@ async def test_record_is_closed_only_when_nobody_has_written_since_it_was_read(s
     kube = Keeper()
     record = Record.of(kept(kube, status={"holder": "other", "phase": "Running"}))
     kube.conflicts = 0 if silent else 1
-    assert await store(kube).close(record, RecordStatus(phase=Phase.STOPPED)) is silent
+    assert (await store(kube).close(record, "nobody goes on with it") is not None) is silent
     phase = (await kube.get(RECORDS, "ops", "iact-1"))["status"]["phase"]
     assert phase == ("Stopped" if silent else "Running")
 
