@@ -15,9 +15,10 @@ from e2e.simulation import farm, search
 from e2e.simulation.__main__ import ALSO
 from e2e.simulation.applied import Applied
 from e2e.simulation.drawing import AGAIN_FROM, SEVERAL_FROM
-from e2e.simulation.history import SLOW_FROM, Outcome
+from e2e.simulation.history import SLOW_FROM, Outcome, World
 from e2e.simulation.scenarios import POPULATIONS, Event, smallest, with_approval
 from e2e.simulation.wires import CRASH_AFTER, CRASH_BEFORE, LATE, LOST_ANSWER, REFUSED, SLOW_ANSWER, SLOW_REQUEST, Fault
+from invocation_operator.observe import metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = 120
@@ -59,6 +60,51 @@ def test_crash_at_every_boundary_of_a_run_with_everything_breaks_nothing() -> No
         tally.add(search.play(0, scenario, faults))
     assert tally.histories >= 50
     assert [told(outcome) for outcome in tally.failed] == []
+
+
+def test_crash_after_the_end_of_a_run_leaves_nothing_of_its_set_behind() -> None:
+    """The object is told last: nobody looks again at one that tells its end."""
+    scenario = farm.scenario_of("Cancel:2+chunks").but(epilogue=False)
+    clean = search.play(0, scenario, {})
+    ended = max(n for n, line in enumerate(clean.trace) if "PUT" in line and "/invocationrecords/" in line)
+    first = int(clean.trace[ended].partition("#")[2].split()[0])
+    assert clean.boundaries - first >= 4
+    for boundary in range(first, clean.boundaries):
+        world = World(0, scenario, {boundary: Fault(CRASH_AFTER)}, disorder=False)
+        outcome = world.play()
+        assert (outcome.problems, outcome.phase) == ([], "Succeeded")
+        assert world.api.all("configmaps") == [], clean.sides[boundary]
+
+
+@pytest.mark.parametrize(
+    ("spec", "phase", "reason"),
+    [
+        ({"limits": {"maxTargets": 1}}, "Refused", "TooManyTargets"),
+        ({"novelty": True}, "Refused", "UnknownField"),
+        ({"mode": "DryRun"}, "Planned", "Planned"),
+    ],
+)
+@pytest.mark.parametrize("answered", [True, False])
+def test_end_before_anything_was_begun_is_told_and_counted_once(
+    spec: dict[str, object], phase: str, reason: str, *, answered: bool
+) -> None:
+    """Of one whose write was not answered, and of a specification that cannot be read, nobody heard."""
+
+    def counted() -> float:
+        labels = {"action": "Cancel", "phase": phase}
+        return metrics.REGISTRY.get_sample_value("invocation_operator_runs_total", labels) or 0.0
+
+    scenario = smallest("Cancel", 2).but(spec=spec, events=(Event(40.0, "watches-break"),), epilogue=False)
+    before, world = counted(), World(0, scenario, {}, disorder=False)
+    outcome = world.play()
+    if not answered:
+        line = next(line for line in outcome.trace if "PATCH" in line and "/invocationactions/" in line)
+        faults = {int(line.partition("#")[2].split()[0]): Fault(LOST_ANSWER)}
+        before, world = counted(), World(0, scenario, faults, disorder=False)
+        outcome = world.play()
+    assert (outcome.problems, outcome.phase) == ([], phase)
+    assert counted() - before == 1
+    assert [event["reason"] for event in world.api.all("events")].count(reason) == 1
 
 
 @pytest.mark.parametrize("action", ["Cancel", "RestartAsNew"])

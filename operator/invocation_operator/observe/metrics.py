@@ -77,6 +77,9 @@ ENDS = (
     Phase.EXPIRED,
     Phase.ALREADY_EXECUTED,
 )
+UNKNOWN = "Unknown"
+"""In the place of an action that cannot be read: such a run can only be refused."""
+RUNS.labels(UNKNOWN, Phase.REFUSED.value)
 for _action in ActionType:
     RUN_SECONDS.labels(_action.value)
     APPROVALS.labels(_action.value)
@@ -94,9 +97,9 @@ def run_ended(action: ActionType, phase: Phase, seconds: float, progress: Action
     run_concluded(action, phase)
 
 
-def run_concluded(action: ActionType, phase: Phase) -> None:
-    """Count a run that ended, carried out or not."""
-    RUNS.labels(action.value, phase.value).inc()
+def run_concluded(action: ActionType | None, phase: Phase) -> None:
+    """Count a run that ended, carried out or not; None: an action that only a newer operator knows."""
+    RUNS.labels(action.value if action else UNKNOWN, phase.value).inc()
 
 
 def plan_approved(action: ActionType) -> None:

@@ -376,8 +376,7 @@ class ActionReconciler:
         status = narrate.apply(known, turn, generation=subject.generation, now=now, **ended)
         await board.decide(status, subject.obj)
         self.events.tell(board.obj, turn.reason, turn.message, "Warning" if turn.stalled else "Normal")
-        if subject.spec is not None:
-            metrics.run_concluded(subject.spec.action, turn.phase)
+        metrics.run_concluded(subject.action, turn.phase)
         log.info("concluded", phase=turn.phase.value, reason=turn.reason, message=turn.message)
         return Done()
 

@@ -25,6 +25,8 @@ class Overtaken(WriteConflict):
     """The status tells of a later run: another operator has ended this one, and begun the next."""
 
 
+ANSWER_SECONDS = 60.0
+"""How long a decision is written again that was not answered; then the object is decided on anew."""
 AGAIN = "To run it again set a new spec.runId."
 
 
@@ -123,8 +125,29 @@ class Board:
         """
         status = within(status)
         async with self._turn:
-            self._keep(await status_writer.write(self._client, ACTIONS, read, status, as_read=True))
+            self._keep(await self._decided(status, read))
         self.status = status
+
+    async def _decided(self, status: ActionStatus, read: Object) -> Object:
+        """A write that was not answered is made again: it may be there, and what is told of it beside must be told."""
+        metadata, unanswered = read["metadata"], False
+        retries = stamina.retry_context(on=ClusterUnavailable, attempts=None, timeout=ANSWER_SECONDS, wait_max=5.0)
+        async for attempt in retries:
+            with attempt:
+                try:
+                    return await status_writer.write(self._client, ACTIONS, read, status, as_read=True)
+                except ClusterUnavailable:
+                    unanswered = True
+                    raise
+                except WriteConflict:
+                    if not unanswered:
+                        raise
+                    there = await self._client.get(ACTIONS, metadata["namespace"], metadata["name"])
+                    mine = there["metadata"]["uid"] == metadata["uid"]
+                    if not mine or there.get("status") != status_writer.dump(status):
+                        raise
+                    return there
+        raise AssertionError
 
     async def _write(self, status: ActionStatus) -> None:
         known = ((self._obj.get("status") or {}).get("runId"), status.run_id)

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from invocation_operator.api.v1alpha1.action import ACTION_KIND, ActionSpec, ActionStatus, Phase
+from invocation_operator.api.v1alpha1.action import ACTION_KIND, ActionSpec, ActionStatus, ActionType, Phase
 from invocation_operator.api.v1alpha1.record import RecordSource
 from invocation_operator.cluster.client import Object
 from invocation_operator.cluster.records import TERMINAL
@@ -55,6 +55,12 @@ class Subject:
     def run_id(self) -> str | None:
         """``spec.runId``, also of a specification that cannot be used as a whole."""
         return run_id_of(self.obj)
+
+    @property
+    def action(self) -> ActionType | None:
+        """``spec.action``, also of a specification that cannot be used as a whole; None for one that is not known."""
+        action = (self.obj.get("spec") or {}).get("action")
+        return next((known for known in ActionType if known.value == action), None)
 
     @property
     def generation(self) -> int:

@@ -269,11 +269,12 @@ class Runner:
             seconds=round(journal.clock.now(), 3),
             **_numbers(journal),
         )
+        # Before its object is told, which nobody looks at again: after a crash in between, the set is dropped then.
+        await drop_set(self.client, task.hold.record)
         if stop is not Stop.DELETED:
             if journal.report is not None:
                 await journal.report.rest(task.ledger)
             await teller.end(turn, at)
-        await drop_set(self.client, task.hold.record)
 
     def _tell_loss(self, hold: Hold) -> None:
         """Why a run pauses and is taken over, perhaps by this very process: a slow API server is told from a process

@@ -2,10 +2,17 @@
 
 import asyncio
 import json
+from functools import partial
 from typing import Any, cast
 
-from invocation_operator.api.v1alpha1.action import ActionStatus, Outcome, Result
+import pytest
+import stamina
+
+from e2e.simulation.apiserver import ApiServer
+from e2e.simulation.direct import DirectKube
+from invocation_operator.api.v1alpha1.action import ActionStatus, Outcome, Phase, Result
 from invocation_operator.cluster.client import KubeClient, Object
+from invocation_operator.cluster.errors import ClusterUnavailable, WriteConflict
 from invocation_operator.reconcile.board import Board
 from invocation_operator.reconcile.cell import Cell
 
@@ -50,6 +57,38 @@ async def test_what_was_said_is_the_base_of_what_is_said_next_also_before_it_is_
     await asyncio.gather(first, second)
     assert keeper.written[-1] == {"observedGeneration": 3, "record": "iact-1"}
     assert board.status.record == "iact-1"
+
+
+@pytest.mark.parametrize("meanwhile", ["nothing", "another status", "another object"])
+async def test_decision_that_was_not_answered_is_known_again_unless_it_is_another_ones(
+    monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    server = ApiServer(lambda: 0.0)
+    spec = {"action": "Cancel", "target": {"services": ["Svc"]}}
+    read = server.create("invocationactions", "shop", {"metadata": {"name": "a"}, "spec": spec})
+
+    class Unanswered(DirectKube):
+        async def patch_status(self, *args: Any) -> Object:
+            told = await super().patch_status(*args)
+            if len(self.asked) == 1:
+                if meanwhile == "another object":
+                    server.delete("invocationactions", "shop", "a")
+                    server.create("invocationactions", "shop", {"metadata": {"name": "a"}, "spec": spec})
+                elif meanwhile == "another status":
+                    await super().patch_status(args[0], args[1], args[2], {"status": {"record": "iact-other"}})
+                raise ClusterUnavailable("no answer")
+            return told
+
+    monkeypatch.setattr(stamina, "retry_context", partial(stamina.retry_context, wait_initial=0.0, wait_jitter=0.0))
+    cell, meant = Cell(("shop", "a"), read), ActionStatus(phase=Phase.REFUSED)
+    board = Board(Unanswered(server), cell, read, ActionStatus())
+    if meanwhile == "nothing":
+        await board.decide(meant, read)
+        assert board.status == meant
+        assert cell.obj == server.get("invocationactions", "shop", "a")
+    else:
+        with pytest.raises(WriteConflict):
+            await board.decide(meant, read)
 
 
 def test_status_of_a_run_is_not_that_of_a_specification_that_asks_for_the_next_one() -> None:
