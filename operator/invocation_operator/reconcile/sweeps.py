@@ -14,7 +14,6 @@ import structlog
 from pydantic import ValidationError
 
 from invocation_operator.api.v1alpha1.action import ActionSpec, Phase
-from invocation_operator.api.v1alpha1.base import EngineRef
 from invocation_operator.api.v1alpha1.retention import RETENTION_KIND
 from invocation_operator.api.v1alpha1.sweep import SweepRun, SweepStatus
 from invocation_operator.cluster.client import KubeClient
@@ -51,7 +50,7 @@ from invocation_operator.reconcile.schema import SchemaGate
 from invocation_operator.reconcile.station import Resolved
 from invocation_operator.reconcile.sweepboard import SweepBoard, SweepEntries, read_status
 from invocation_operator.reconcile.sweepscene import Scene, recorded
-from invocation_operator.reconcile.takeover import Leases
+from invocation_operator.reconcile.takeover import Leases, engine_again
 from invocation_operator.reconcile.waiting import Waiting, unreachable
 from invocation_operator.reconcile.workbench import Done, Outcome, Retry
 from invocation_operator.target.sql import Also, journal_bytes
@@ -326,16 +325,13 @@ class SweepReconciler:
     async def _take_over(self, scene: Scene, record: Record) -> Outcome:
         """Go on with what the record says, on the engine that it names."""
         occasion = plan.occasion_of(scene.spec, record.spec.run_id or "", scene.request)
-        engine = record.spec.engine
         if occasion is None:
             await self.records.close(record, narrate.abandoned("the sweep is not in the policy any more"))
             return Retry(0.0)
         try:
             await self.gate.check()
-            ref = EngineRef(name=engine.name or "", namespace=engine.namespace)
-            located = await self.engines.locate(ref, scene.source.namespace)
-            resolved = await self.engines.connect(located, fresh=True)
-            if (located.uid, resolved.identity.cluster_name) != (engine.uid, engine.cluster_name):
+            resolved = await engine_again(self.engines, record, scene.source.namespace)
+            if resolved is None:
                 return await self._abandon(scene, occasion, record, narrate.STOPS[Stop.ENGINE_CHANGED])
             task = await self.lock.take_over(record, recorded_spec(record), resolved)
             if task is None:
@@ -348,12 +344,22 @@ class SweepReconciler:
             log.warning("the engine cannot be used for a sweep that was begun", error=error.message)
             return Retry(LOOK_AGAIN_SECONDS)
         except Waiting as waiting:
-            if waiting.reason == "EngineNotFound":
-                # Whatever comes under its name is another one.
-                return await self._abandon(scene, occasion, record, narrate.STOPS[Stop.ENGINE_CHANGED])
+            if await self._leads_elsewhere(scene, record):
+                # It must not keep the sweeps of the engine that the policy is about now.
+                return await self._abandon(
+                    scene, occasion, record, f"the policy has another engine now; {waiting.message}"
+                )
             await self._note(scene, occasion, waiting)
             return Retry(waiting.retry_seconds)
         return self._over(scene, occasion, record.name)
+
+    async def _leads_elsewhere(self, scene: Scene, record: Record) -> bool:
+        """Whether the policy names another RestateEngine by now than that on which a run was begun."""
+        try:
+            located = await self.engines.locate(scene.spec.engine_ref, scene.source.namespace)
+        except Waiting:
+            return False
+        return (located.namespace, located.name) != (record.spec.engine.namespace, record.spec.engine.name)
 
     async def _abandon(self, scene: Scene, occasion: Occasion, record: Record, why: str) -> Outcome:
         closed = await self.records.close(record, narrate.abandoned(why))

@@ -12,7 +12,7 @@ from invocation_operator.cluster.errors import Forbidden
 from invocation_operator.reconcile import sweeps
 from invocation_operator.reconcile.cell import Cell
 from invocation_operator.reconcile.workbench import Retry
-from tests.unit.reconcile.test_sweeps import NOON, Scene
+from tests.unit.reconcile.test_sweeps import API, NOON, Scene
 from tests.unit.reconcile.virtual import in_virtual_time
 
 
@@ -143,6 +143,36 @@ async def test_run_whose_engine_is_gone_after_a_crash_is_closed_and_keeps_no_swe
     assert [(run["phase"], run["request"]) for run in scene.history] == [("Succeeded", "two"), ("Stopped", "one")]
     assert "the engine changed" in scene.history[1]["message"]
     assert scene.wires.api.all("configmaps") == [], "nothing is kept of a run that cannot go on"
+
+
+@in_virtual_time
+async def test_run_whose_engine_may_not_be_used_after_a_crash_keeps_no_sweep_of_the_engine_that_is_named_now(
+    scene: Scene,
+) -> None:
+    scene.completed(40)
+    scene.wires.api.delete("restateengines", "shop", "default")
+    shared = {"url": "http://engine.shop.svc:9070", "allowedNamespaces": {"from": "All"}}
+    made = {"apiVersion": API, "kind": "RestateEngine", "metadata": {"name": "shared", "namespace": "ops"}}
+    scene.wires.api.create("restateengines", "ops", {**made, "spec": shared})
+    scene.policy(limits={"operationsPerSecond": 20, "maxInFlight": 2})
+    scene.patch({"spec": {"engineRef": {"name": "shared", "namespace": "ops"}}})
+    scene.ask("one")
+    scene.cell.put(scene.wires.api.get("retentionpolicies", "shop", "p"))
+    working = asyncio.create_task(scene.reconciler.reconcile(scene.cell))
+    await scene.until_left(36, working)
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+    scene.wires.api.patch("restateengines", "ops", "shared", {"spec": {"allowedNamespaces": {"from": "Same"}}})
+    other = scene.operator("other")
+    scene.cell = Cell(("shop", "p"), None)
+    assert await scene.settle(other) == 30.0, "it may be allowed again"
+    assert "does not allow" in scene.status["sweeps"][0]["message"]
+    scene.make("RestateEngine", "restateengines", "own", {"url": "http://engine.shop.svc:9070"})
+    scene.patch({"spec": {"engineRef": {"name": "own", "namespace": None}}})
+    scene.ask("two")
+    await scene.settle(other)
+    assert scene.left() == set()
+    assert [(run["phase"], run["request"]) for run in scene.history] == [("Succeeded", "two"), ("Stopped", "one")]
 
 
 @in_virtual_time
