@@ -183,7 +183,7 @@ class Runner:
         ]
         holds.clearing += clears
         try:
-            stop = await executor.execute()
+            stop = await self._execute(executor, task.hold)
             await asyncio.gather(begun, return_exceptions=True)
         finally:
             holds.clearing -= clears
@@ -191,6 +191,16 @@ class Runner:
                 helper.cancel()
             await asyncio.gather(*helpers, begun, return_exceptions=True)
         await self._close(teller, task, journal, stop, control.detail)
+
+    async def _execute(self, executor: Executor, hold: Hold) -> Stop | None:
+        """Carry it out; a loss is told at once, and not when the API server, which may be why, has taken a status."""
+        try:
+            stop = await executor.execute()
+        except HoldLost:
+            stop = Stop.HOLD_LOST
+        if stop is Stop.HOLD_LOST:
+            self._tell_loss(hold)
+        return stop
 
     def _control(self, cell: Cell, board: Bulletin, task: Task, clock: RunClock, ceilings: Ceilings) -> Control:
         timeout = task.spec.timeout
@@ -247,7 +257,6 @@ class Runner:
 
     async def _close(self, teller: Teller, task: Task, journal: Journal, stop: Stop | None, detail: str | None) -> None:
         if stop is Stop.HOLD_LOST:
-            self._tell_loss(task.hold)
             raise HoldLost(task.hold.record.name)
         if stop is Stop.SHUTDOWN:
             await journal.hand_over()
