@@ -131,7 +131,8 @@ class Runner:
             approved=record.approval is not None,
         )
         control = self._control(cell, board, task, run_clock, ceilings)
-        watch = EngineWatch(self.engines, task.resolved, control, EngineSeen(task.cluster_name, None, deployments))
+        known = EngineSeen(task.cluster_name, None, deployments)
+        watch = EngineWatch(self.engines, task.resolved, control, known, task.targets)
         operation: Operation = operation_for(task.spec, settle_lost_after=lost_after, latest=await _latest(task))
         holds, clears = task.resolved.station.holds, task.spec.action in CLEARS
         if clears:

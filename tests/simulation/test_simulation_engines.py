@@ -1,4 +1,8 @@
-"""What an object that names no engine means may change at any time: what it has begun is found again, and ends once."""
+"""The engine that is meant may change at any time: what was begun is found again, and ends once.
+
+For an object that names none another one may be the default; and an engine looks like another one when all its
+deployments were replaced since the run began.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -65,6 +69,26 @@ def crash(outcome: Outcome, boundary: int, happens: Callable[[World], None]) -> 
     line = next(line for line in outcome.trace if f" #{boundary} " in line)
     at = float(line.split()[0]) - ByDefault.first_seconds + WHILE_NOBODY_IS_THERE
     return {boundary: Fault(CRASH_AFTER)}, Happens(at, "", happens)
+
+
+def redeployed(world: World) -> None:
+    world.engine.deploy()
+
+
+def replaced(world: World) -> None:
+    """The deployment that was there is removed, when nothing needs it any more."""
+    engine = world.engine
+    engine.deployments = engine.deployments[-1:]
+    engine._tables.deployments(engine.deployments, engine.services.items())
+
+
+def test_run_goes_on_after_a_crash_though_all_deployments_were_replaced_since_it_began() -> None:
+    """As those of a run in waves are: it was stopped, "another cluster answers now"."""
+    wave = {**VERIFICATION, "rollout": {"waves": [1], "soak": "60s"}}
+    events = (Happens(8.0, "", redeployed), Happens(20.0, "", replaced), Event(40.0, "kill", 0))
+    population = (POPULATIONS["RestartAsNew"][0],) * 3
+    outcome = search.play(0, Scenario("RestartAsNew", population, spec=wave, events=events, epilogue=False), {})
+    assert (outcome.problems, outcome.phase, outcome.calls) == ([], "Succeeded", 3)
 
 
 def told(outcomes: Sequence[Outcome]) -> list[tuple[dict[int, Fault], list[str]]]:
