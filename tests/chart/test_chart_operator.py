@@ -268,9 +268,11 @@ def heeds_engines_outside_of_what_it_serves(audited: Audited, own: str, engine: 
 
     cluster.apply([connection("local", SERVED), kill("not-allowed")])
     until(lambda: audited.phase("not-allowed") == "Refused", lambda: audited.logs(own))
-    patch = json.dumps({"spec": {"guardrails": {"allowedActions": ["Cancel", "Kill"]}}})
+    # Those of its own namespace are labels that the operator may not read.
+    here = {"selector": {"matchLabels": {"kubernetes.io/metadata.name": SERVED}}, "actions": ["Cancel", "Kill"]}
+    patch = json.dumps({"spec": {"guardrails": {"allowedActions": ["Cancel", "Kill"], "namespaces": [here]}}})
     cluster.kubectl("-n", own, "patch", "restateengine", "default", "--type=merge", "-p", patch)
-    until(lambda: shown("default", own), lambda: audited.logs(own))
+    until(lambda: shown("default", own).get("reason") == "Reachable", lambda: audited.logs(own))
     cluster.apply([connection("stop", PLATFORM, suspend=True)])
     until(lambda: shown("stop", PLATFORM).get("reason") == "Suspended", lambda: audited.logs(own))
     cluster.apply([kill("allowed")])

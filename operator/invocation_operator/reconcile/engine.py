@@ -1,7 +1,7 @@
 """RestateEngine: whether the engine can be used, what it is, and how many invocations it has, looked at regularly."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import structlog
@@ -58,7 +58,9 @@ class EngineReconciler:
             return Done()
         before = _status(obj)
         try:
-            resolved = await self.engines.connect(located(obj), fresh=True)
+            # It refers to itself, and carries nothing out: whose labels guardrails look at does not matter, and those of
+            # a namespace that is not served may not be read.
+            resolved = await self.engines.connect(replace(located(obj), namespace_labels={}), fresh=True)
         except Waiting as waiting:
             verdict = Verdict.STALLED if waiting.stalled else Verdict.WORKING
             status = before.model_copy(update={"url": self._url(obj) or before.url})
@@ -66,7 +68,7 @@ class EngineReconciler:
             if waiting.stalled:
                 return Retry(PROBE_SECONDS)
             return Retry(min(waiting.retry_seconds, PROBE_FAILED_SECONDS), PROBE_FAILED_LIMIT_SECONDS)
-        found = await self._look(obj, before, resolved)
+        found = await self._look(cell, obj, before, resolved)
         reason, message = _verdict(resolved, self.engines.switches(resolved.station.address))
         await self._write(cell, obj, found, Verdict.READY, reason, message)
         return Retry(PROBE_SECONDS)
@@ -76,7 +78,7 @@ class EngineReconciler:
         spec = parse_spec(obj)
         return self.engines.static_url(obj["metadata"]["namespace"], spec) if spec is not None else None
 
-    async def _look(self, obj: Object, before: EngineStatus, resolved: Resolved) -> EngineStatus:
+    async def _look(self, cell: Cell, obj: Object, before: EngineStatus, resolved: Resolved) -> EngineStatus:
         offered = resolved.probe.capabilities
         update: dict[str, object] = {
             "url": resolved.station.connection.url,
@@ -94,7 +96,7 @@ class EngineReconciler:
             # What was not sampled for long is gone, or starts over when it is back.
             self._sampled = {u: at for u, at in self._sampled.items() if now - at < FORGET_SECONDS} | {uid: now}
             try:
-                counted = await self._count(obj, resolved)
+                counted = await self._count(cell, obj, resolved)
             except EngineError as error:
                 log.warning("could not count invocations", error=error.message)
             else:
@@ -102,7 +104,7 @@ class EngineReconciler:
                     update |= {"invocations": counted, "last_probe_time": datetime.now(UTC).replace(microsecond=0)}
         return before.model_copy(update=update)
 
-    async def _count(self, obj: Object, resolved: Resolved) -> list[NamedCount]:
+    async def _count(self, cell: Cell, obj: Object, resolved: Resolved) -> list[NamedCount]:
         rows = await resolved.station.client.rows("select status, count(*) as n from sys_invocation group by status")
         # A newer engine may have statuses that are not known here: they keep the engine's own word.
         words = {word: status.value for word, status in STATUS.items()}
@@ -111,7 +113,7 @@ class EngineReconciler:
             known_first = sorted(found, key=lambda name: (name not in words.values(), -found[name]))
             counted = [NamedCount(name=name, count=found[name]) for name in known_first[:STATUSES_SHOWN]]
         metadata = obj["metadata"]
-        for status in STATUS.values():
+        for status in STATUS.values() if cell.has(obj) else ():
             number = next((c.count for c in counted if c.name == status.value), 0)
             metrics.ENGINE_INVOCATIONS.labels(metadata["namespace"], metadata["name"], status.value).set(number)
         return sorted(counted, key=lambda c: c.name)
@@ -119,6 +121,9 @@ class EngineReconciler:
     async def _write(
         self, cell: Cell, obj: Object, status: EngineStatus, verdict: Verdict, reason: str, message: str
     ) -> None:
+        if not cell.has(obj):
+            # It went while it was looked at: whoever saw that has dropped its series, and nobody would drop new ones.
+            return
         metadata = obj["metadata"]
         up = verdict is Verdict.READY
         metrics.ENGINE_UP.labels(metadata["namespace"], metadata["name"]).set(1 if up else 0)

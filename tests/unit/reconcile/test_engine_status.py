@@ -1,13 +1,15 @@
 """The status of a RestateEngine, whatever the engine and an earlier status say."""
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
 
 from invocation_operator.cluster.client import KubeClient, Object
 from invocation_operator.cluster.events import EventRecorder
+from invocation_operator.observe.metrics import REGISTRY
 from invocation_operator.reconcile.cell import Cell
-from invocation_operator.reconcile.engine import FORGET_SECONDS, EngineReconciler
+from invocation_operator.reconcile.engine import FORGET_SECONDS, SAMPLE_SECONDS, EngineReconciler
 from invocation_operator.reconcile.engines import Engines
 from invocation_operator.reconcile.workbench import Retry
 from tests.unit.engine.fake_admin import Asked, Wire, fake_admin
@@ -20,7 +22,8 @@ class Kube(FakeKube):
     async def patch_status(self, resource: Any, namespace: str, name: str, patch: Object) -> Object:
         obj = self.objects[(resource.plural, namespace, name)]
         status = {k: v for k, v in ({**(obj.get("status") or {})} | patch["status"]).items() if v is not None}
-        return self.put(resource, namespace, name, spec=obj["spec"], status=status)
+        uid = {"uid": obj["metadata"]["uid"]}
+        return self.put(resource, namespace, name, spec=obj["spec"], status=status, metadata=uid)
 
 
 class House:
@@ -28,6 +31,8 @@ class House:
         self.counts = counts
         self.kube = Kube()
         self.now = 0.0
+        self.gone: Callable[[], object] = lambda: None
+        """Called when the engine is asked for its counts."""
         client = cast("KubeClient", self.kube)
         self.engines = Engines(
             client,
@@ -46,6 +51,8 @@ class House:
         elif asked.path == "/cluster-health":
             await wire.json(200, {"cluster_name": "c"})
         elif asked.path == "/query":
+            if "count(*) as n" in asked.sql:
+                self.gone()
             await wire.json(200, {"rows": self.counts if "count(*) as n" in asked.sql else []})
         else:
             await wire.reply(404, kind="")
@@ -121,3 +128,33 @@ async def test_engines_that_are_not_looked_at_any_more_are_forgotten() -> None:
         await house.status(admin.url, "e4")
         assert set(house.reconciler._sampled) == {"uid-shop-e4"}
         await house.engines.close()
+
+
+async def test_engine_that_goes_while_it_is_looked_at_leaves_no_series_behind() -> None:
+    house = House([{"status": "running", "n": 3}])
+    labels = {"namespace": "shop", "engine": "leaves"}
+    async with fake_admin(house.admin) as admin:
+        await house.status(admin.url, "leaves")
+        assert REGISTRY.get_sample_value("invocation_operator_engine_up", labels) == 1
+        obj = house.kube.objects[("restateengines", "shop", "leaves")]
+        cell = Cell(("shop", "leaves"), obj)
+        house.now += SAMPLE_SECONDS
+
+        def delete() -> None:
+            house.engines.observe(obj, deleted=True)
+            cell.put(None)
+
+        house.gone = delete
+        await house.reconciler.reconcile(cell)
+        await house.engines.close()
+    assert "leaves" not in [s.labels.get("engine") for metric in REGISTRY.collect() for s in metric.samples]
+
+
+async def test_engine_in_a_namespace_whose_labels_may_not_be_read_is_reachable_all_the_same() -> None:
+    house = House([])
+    house.kube.forbidden.add("namespaces")
+    rails = {"namespaces": [{"selector": {"matchLabels": {"team": "shop"}}, "actions": ["Cancel"]}]}
+    async with fake_admin(house.admin) as admin:
+        status = await house.status(admin.url, spec={"guardrails": rails})
+        await house.engines.close()
+    assert ready(status)["reason"] == "Reachable"
