@@ -318,6 +318,11 @@ def test_chart_job_before_the_end_finds_image_and_node_as_the_pod_does(helm: Hel
     assert pods["Job"]["containers"][0]["image"] == pods["Deployment"]["containers"][0]["image"]
 
 
+def test_chart_job_before_the_end_may_take_as_long_as_it_waits_for_the_leader(helm: Helm) -> None:
+    job = only(helm.template({"leaderElection": {"leaseSeconds": 300}}), "Job")
+    assert job["spec"]["activeDeadlineSeconds"] >= 300 + 60
+
+
 @pytest.mark.parametrize("selector", [None, {"matchLabels": {"team": "a"}}])
 def test_chart_pods_are_spread_by_their_own_labels_unless_others_are_named(helm: Helm, selector: Any) -> None:
     spread = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}

@@ -7,6 +7,7 @@ would put the finalizer on again, so whoever leads is deposed first, for long en
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import structlog
@@ -48,10 +49,12 @@ async def withdraw(
 async def _held(client: KubeClient, namespaces: Sequence[str]) -> list[Object]:
     """Return the objects that carry the finalizer."""
     found = []
-    for namespace in namespaces or (None,):
-        async for obj in client.list(RETENTION_POLICIES, namespace):
-            if RESTORE_FINALIZER in (obj["metadata"].get("finalizers") or ()):
-                found.append(obj)
+    # Where the CRD is gone so are the objects; a hook that fails would keep the release from being uninstalled.
+    with suppress(ObjectNotFound):
+        for namespace in namespaces or (None,):
+            async for obj in client.list(RETENTION_POLICIES, namespace):
+                if RESTORE_FINALIZER in (obj["metadata"].get("finalizers") or ()):
+                    found.append(obj)
     return found
 
 
@@ -85,7 +88,7 @@ async def _depose(client: KubeClient, namespace: str, name: str) -> bool:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         terms = {"holderIdentity": HOLDER, "leaseDurationSeconds": DEPOSED_SECONDS, "renewTime": now}
         try:
-            await client.replace(LEASES, namespace, name, {**lease, "spec": {**lease["spec"], **terms}})
+            await client.replace(LEASES, namespace, name, {**lease, "spec": {**(lease.get("spec") or {}), **terms}})
             return True
         except WriteConflict:
             continue

@@ -7,7 +7,7 @@ import pytest
 
 from invocation_operator.api.v1alpha1.retention import RESTORE_FINALIZER
 from invocation_operator.cluster.client import KubeClient, Object
-from invocation_operator.cluster.errors import WriteConflict
+from invocation_operator.cluster.errors import ObjectNotFound, WriteConflict
 from invocation_operator.cluster.resources import LEASES, RETENTION_POLICIES
 from invocation_operator.reconcile.withdraw import HOLDER, withdraw
 from tests.unit.reconcile.fake_kube import FakeKube
@@ -19,6 +19,7 @@ class Keeper(FakeKube):
     """Takes writes, as long as they say of which version they are."""
 
     disturb = 0
+    missing = False
 
     def policy(self, namespace: str, name: str, *finalizers: str) -> None:
         self.put(RETENTION_POLICIES, namespace, name, metadata={"finalizers": list(finalizers)})
@@ -31,6 +32,8 @@ class Keeper(FakeKube):
         return str(self.objects[("leases", "ops", "op")]["spec"]["holderIdentity"])
 
     async def list(self, resource: Any, namespace: str | None = None) -> AsyncIterator[Object]:
+        if self.missing:
+            raise ObjectNotFound("404, no such kind")
         async for obj in super().list(resource, namespace):
             yield obj
 
@@ -101,3 +104,17 @@ async def test_withdraw_without_an_election_waits_for_nobody(kube: Keeper) -> No
     kube.policy("shop", "restores", RESTORE_FINALIZER)
     assert await withdrawn(kube, lease=None) == (1, [])
     assert kube.holder() == "a"
+
+
+async def test_withdraw_where_the_kind_is_gone_already_has_nothing_to_let_go(kube: Keeper) -> None:
+    """A hook that fails keeps a release from being uninstalled."""
+    kube.missing = True
+    assert await withdrawn(kube) == (0, [])
+    assert kube.holder() == "a"
+
+
+async def test_withdraw_takes_a_lease_that_says_nothing_yet(kube: Keeper) -> None:
+    kube.policy("shop", "restores", RESTORE_FINALIZER)
+    kube.put(LEASES, "ops", "op")
+    assert (await withdrawn(kube))[0] == 2
+    assert kube.holder() == HOLDER
