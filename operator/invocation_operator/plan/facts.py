@@ -22,6 +22,8 @@ KEPT_LIMIT = 700_000
 """Characters of kept facts that a record has room for, beside everything else in it."""
 PAGE_LIMIT = 700_000
 """Bytes of a page: a ConfigMap takes a mebibyte."""
+UNPACKED_LIMIT = 16 * 1024 * 1024
+"""Bytes of a page once it is unpacked: more than its lines can have."""
 FIRST_PAGES = 10
 FEW_LINES = 1000
 MANY_LINES = 4000
@@ -29,6 +31,7 @@ MANY_LINES = 4000
 
 _OUTCOMES = {chr(code): outcome for outcome, code in CODES.items()}
 _VERSION = 1
+_GZIP = 16 + zlib.MAX_WBITS
 
 
 class Fact(NamedTuple):
@@ -132,8 +135,15 @@ def page(lines: Sequence[str], most: int = PAGE_LIMIT) -> tuple[bytes, int]:
 
 
 def lines_in(content: bytes) -> int:
-    """Return how many lines a page has. Raises ``DamagedFacts``."""
+    """Return how many lines a page has. Raises ``DamagedFacts``.
+
+    Whoever may write ConfigMaps may have made it, of a few bytes that stand for gigabytes.
+    """
+    packed = zlib.decompressobj(_GZIP)
     try:
-        return gzip.decompress(content).count(b"\n")
-    except (OSError, EOFError, zlib.error) as error:
+        unpacked = packed.decompress(content, UNPACKED_LIMIT)
+    except zlib.error as error:
         raise DamagedFacts("a page of the report cannot be read") from error
+    if not packed.eof:
+        raise DamagedFacts("a page of the report is longer than one can be, or cut off")
+    return unpacked.count(b"\n")

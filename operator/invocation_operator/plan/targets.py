@@ -30,6 +30,8 @@ KEY_LIMIT = 128
 """Characters of a key that are kept for people."""
 TEXT_LIMIT = 480 * 1024
 """Characters that the kept text of one chunk has at most."""
+UNPACKED_LIMIT = 8 * 1024 * 1024
+"""Bytes of a kept text once it is unpacked: those of the largest chunk with the longest labels, and half as many again."""
 
 _ORDINALS = {status: number for number, status in enumerate(_STATUSES)}
 _SHORTER = (32, 1)
@@ -222,17 +224,34 @@ def _shortened(label: str, key_characters: int | None) -> str:
 
 
 def decode(text: str) -> list[Planned]:
-    """Return the targets that ``encode`` kept. Raises ``DamagedSet``."""
+    """Return the targets that ``encode`` kept. Raises ``DamagedSet`` for anything else.
+
+    Whoever may write ConfigMaps may have put something in the place of a preview.
+    """
     try:
-        kept = json.loads(zlib.decompress(base64.b64decode(text, validate=True)))
+        kept = json.loads(_unpacked(text))
         if kept["v"] != _VERSION:
             raise DamagedSet(f"the planned set is kept in version {kept['v']}, this operator reads {_VERSION}")
-        labels: Sequence[str] = kept["labels"]
+        labels = [_text(label) for label in kept["labels"]]
         return [
-            Planned(id_, _EPOCH + micros * _MICROSECOND, _STATUSES[status], labels[name])
+            Planned(_text(id_), _EPOCH + micros * _MICROSECOND, _STATUSES[status], labels[name])
             for id_, micros, status, name in kept["set"]
         ]
-    except (ValueError, KeyError, IndexError, TypeError, zlib.error) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, zlib.error) as error:
         if isinstance(error, DamagedSet):
             raise
         raise DamagedSet("the planned set cannot be read") from error
+
+
+def _unpacked(text: str) -> bytes:
+    """A few bytes can stand for gigabytes: no more are unpacked than a set can have."""
+    packed = zlib.decompressobj()
+    content = packed.decompress(base64.b64decode(text, validate=True), UNPACKED_LIMIT)
+    if not packed.eof:
+        raise DamagedSet("the planned set is longer than one can be, or cut off")
+    return content
+
+
+def _text(value: str) -> str:
+    value.encode()
+    return value

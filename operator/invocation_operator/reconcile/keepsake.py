@@ -43,7 +43,7 @@ class Keepsakes:
         """
         content = _packed(entries)
         uid = obj["metadata"]["uid"]
-        name = f"rpol-previous-{hashlib.sha256(uid.encode() + content).hexdigest()[:40]}" if content else None
+        name = _name(uid, content) if content else None
         current = cell.latest(obj)
         status = read_status(current)
         if status.restore_from == name:
@@ -57,11 +57,16 @@ class Keepsakes:
         return name
 
     async def read(self, obj: Object, status: RetentionStatus) -> dict[str, ServiceRetention]:
-        """Return what is kept of each service. Raises the errors of ``cluster.errors`` but ``ObjectNotFound``."""
+        """Return what is kept of each service. Raises the errors of ``cluster.errors`` but ``ObjectNotFound``.
+
+        Whoever may write ConfigMaps could have put something else in its place: only what its name stands for is read.
+        """
         if status.restore_from is None:
             return {}
         try:
             content = await read_kept(self.client, obj, status.restore_from)
+            if _name(obj["metadata"]["uid"], content) != status.restore_from:
+                raise ObjectNotFound(f"the ConfigMap {status.restore_from} holds something else than was kept there")
             return {entry.name: entry for entry in _ENTRIES.validate_json(gzip.decompress(content))}
         except (ObjectNotFound, ValidationError, OSError, EOFError) as error:
             log.warning("what held before cannot be read; status alone tells", error=str(error)[:256])
@@ -69,6 +74,10 @@ class Keepsakes:
 
 
 _KIND = RETENTION_KIND.kind
+
+
+def _name(uid: str, content: bytes) -> str:
+    return f"rpol-previous-{hashlib.sha256(uid.encode() + content).hexdigest()[:40]}"
 
 
 def _packed(entries: Iterable[ServiceRetention]) -> bytes:

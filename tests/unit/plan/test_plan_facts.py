@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import secrets
+import tracemalloc
 import zlib
 from datetime import UTC, datetime
 
@@ -94,6 +95,18 @@ def test_page_holds_as_many_lines_as_fit() -> None:
     assert page(lines, 30_000) == (content, count)
 
 
-def test_page_that_is_none_is_told() -> None:
+@pytest.mark.parametrize("content", [b"", b"no gzip", gzip.compress(b"a line\n")[:-9]])
+def test_page_that_is_none_is_told(content: bytes) -> None:
     with pytest.raises(DamagedFacts):
-        lines_in(b"no gzip")
+        lines_in(content)
+
+
+def test_page_that_stands_for_gigabytes_is_told_and_not_unpacked() -> None:
+    content = gzip.compress(b"\n" * 64 * 1024 * 1024)
+    assert len(content) < 100_000
+    tracemalloc.start()
+    with pytest.raises(DamagedFacts):
+        lines_in(content)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 40 * 1024 * 1024

@@ -22,9 +22,11 @@ from invocation_operator.plan.targets import (
     encode,
     label,
 )
-from invocation_operator.values.text import clean
+from invocation_operator.values.text import clean, cut
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=300)
+BORN = datetime(2026, 5, 1, tzinfo=UTC)
+
 planned = st.builds(
     Planned,
     id=st.text("abcdefghijklmnop0123456789", min_size=1, max_size=40).map(lambda tail: f"inv_{tail}"),
@@ -119,11 +121,37 @@ def test_set_that_an_earlier_version_kept_is_read() -> None:
         kept('{"v": 1, "labels": [], "set": [["inv_1", 0, 0, 0]]}'),  # no such label
         kept('{"v": 1, "labels": ["a"], "set": [["inv_1", 0, 99, 0]]}'),  # no such status
         kept('{"v": 1, "labels": ["a"], "set": [["inv_1"]]}'),
+        # Whoever may write ConfigMaps may put anything in the place of a preview.
+        kept('{"v": 1, "labels": ["a"], "set": [["inv_1", 1e300, 0, 0]]}'),
+        kept('{"v": 1, "labels": ["a"], "set": [["inv_1", %d, 0, 0]]}' % 10**40),
+        kept('{"v": 1, "labels": ["a"], "set": [[1, 0, 0, 0]]}'),
+        kept('{"v": 1, "labels": [1], "set": [["inv_1", 0, 0, 0]]}'),
+        kept('{"v": 1, "labels": ["a"], "set": [["\\ud800", 0, 0, 0]]}'),
+        kept("[" * 100_000),
+        kept("{}")[:-8],
     ],
 )
 def test_set_that_is_damaged_is_refused(text: str) -> None:
     with pytest.raises(DamagedSet):
         decode(text)
+
+
+def test_set_that_stands_for_gigabytes_is_refused_and_not_unpacked() -> None:
+    text = kept('{"v": 1, "labels": [], "set": []' + " " * 64 * 1024 * 1024 + "}")
+    assert len(text) < 100_000
+    tracemalloc.start()
+    with pytest.raises(DamagedSet):
+        decode(text)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 20 * 1024 * 1024
+
+
+def test_set_of_the_longest_labels_fits_what_is_unpacked() -> None:
+    made = [
+        Planned(f"inv_{n:036}", BORN, InvocationStatus.COMPLETED, cut(f"S/{n:04}" + '"' * 400, 256)) for n in range(8000)
+    ]
+    assert decode(encode(made, most=10**9)) == made
 
 
 def test_set_of_many_takes_few_characters_for_each() -> None:
