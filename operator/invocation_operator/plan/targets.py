@@ -31,7 +31,7 @@ KEY_LIMIT = 128
 TEXT_LIMIT = 480 * 1024
 """Characters that the kept text of one chunk has at most."""
 UNPACKED_LIMIT = 8 * 1024 * 1024
-"""Bytes of a kept text once it is unpacked: those of the largest chunk with the longest labels, and half as many again."""
+"""Bytes of a kept text once it is unpacked: more than the largest chunk with the longest labels has."""
 
 _ORDINALS = {status: number for number, status in enumerate(_STATUSES)}
 _SHORTER = (32, 1)

@@ -58,8 +58,8 @@ class EngineReconciler:
             return Done()
         before = _status(obj)
         try:
-            # It refers to itself, and carries nothing out: whose labels guardrails look at does not matter, and those of
-            # a namespace that is not served may not be read.
+            # It refers to itself and carries nothing out: no guardrail looks at labels here, and those of a namespace
+            # that is not served may not be read.
             resolved = await self.engines.connect(replace(located(obj), namespace_labels={}), fresh=True)
         except Waiting as waiting:
             verdict = Verdict.STALLED if waiting.stalled else Verdict.WORKING

@@ -26,7 +26,7 @@ EVERY_SECONDS = 3600.0
 PER_SECOND = 10
 """Most records that are looked at, and perhaps deleted, in a second."""
 AT_ONCE = 10_000
-"""Most records of one pass: the rest is there in an hour too."""
+"""Most records of one pass: the rest is there in an hour too, and comes first then."""
 ACTION_KIND = "InvocationAction"
 
 
@@ -38,6 +38,8 @@ class Pruning:
     records: RecordStore
     retention: timedelta | None
     now: Callable[[], datetime]
+    _last: str = ""
+    """Where a pass ended that did not get to all of them; the next one begins behind it."""
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -70,11 +72,14 @@ class Pruning:
         return deleted
 
     async def _created_before(self, moment: datetime) -> list[str]:
+        """Return the names of those of one pass: most of the first ones may be kept, and must not hide the others."""
         found: list[str] = []
         async for metadata in self.records.metadata():
-            if len(found) < AT_ONCE and datetime.fromisoformat(metadata["creationTimestamp"]) < moment:
+            if datetime.fromisoformat(metadata["creationTimestamp"]) < moment:
                 found.append(metadata["name"])
-        return found
+        chosen = sorted(found, key=lambda name: (name <= self._last, name))[:AT_ONCE]
+        self._last = chosen[-1] if len(chosen) < len(found) else ""
+        return chosen
 
     async def _prune(self, name: str, before: datetime) -> bool:
         try:
@@ -97,7 +102,9 @@ class Pruning:
         if source.kind != ACTION_KIND:
             return False
         try:
-            obj: Object = await self.client.get(ACTIONS, source.namespace, source.name, metadata_only=True)
+            obj: Object = await self.client.get(ACTIONS, source.namespace, source.name)
         except ObjectNotFound:
             return False
-        return bool(obj["metadata"]["uid"] == source.uid)
+        # One that was created anew, and was told by this record that it had run, must find that the next time too.
+        told = (obj.get("status") or {}).get("record")
+        return bool(obj["metadata"]["uid"] == source.uid or told == record.name)

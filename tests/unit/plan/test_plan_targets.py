@@ -123,7 +123,7 @@ def test_set_that_an_earlier_version_kept_is_read() -> None:
         kept('{"v": 1, "labels": ["a"], "set": [["inv_1"]]}'),
         # Whoever may write ConfigMaps may put anything in the place of a preview.
         kept('{"v": 1, "labels": ["a"], "set": [["inv_1", 1e300, 0, 0]]}'),
-        kept('{"v": 1, "labels": ["a"], "set": [["inv_1", %d, 0, 0]]}' % 10**40),
+        kept('{"v": 1, "labels": ["a"], "set": [["inv_1", 1' + "0" * 40 + ", 0, 0]]}"),
         kept('{"v": 1, "labels": ["a"], "set": [[1, 0, 0, 0]]}'),
         kept('{"v": 1, "labels": [1], "set": [["inv_1", 0, 0, 0]]}'),
         kept('{"v": 1, "labels": ["a"], "set": [["\\ud800", 0, 0, 0]]}'),
@@ -148,9 +148,8 @@ def test_set_that_stands_for_gigabytes_is_refused_and_not_unpacked() -> None:
 
 
 def test_set_of_the_longest_labels_fits_what_is_unpacked() -> None:
-    made = [
-        Planned(f"inv_{n:036}", BORN, InvocationStatus.COMPLETED, cut(f"S/{n:04}" + '"' * 400, 256)) for n in range(8000)
-    ]
+    labels = (cut(f"S/{n:04}" + '"' * 400, 256) for n in range(8000))
+    made = [Planned(f"inv_{n:036}", BORN, InvocationStatus.COMPLETED, told) for n, told in enumerate(labels)]
     assert decode(encode(made, most=10**9)) == made
 
 

@@ -2,7 +2,6 @@
 
 import base64
 import gzip
-import json
 from typing import Any, cast
 
 from invocation_operator.api.v1alpha1.retention import ServiceRetention
@@ -89,7 +88,7 @@ async def test_keepsake_that_is_lost_or_another_ones_is_nothing() -> None:
     stranger = {"metadata": {**METADATA, "uid": "successor"}}
     assert await keepsakes.read(stranger, read_status(cluster.policy)) == {}
     # Somebody made another one of that name, which says what they want to be restored.
-    other = gzip.compress(json.dumps([{"name": "checkout", "state": "Pending", "previous": {"journal": "1s"}}]).encode())
+    other = gzip.compress(b'[{"name": "checkout", "state": "Pending", "previous": {"journal": "1s"}}]')
     cluster.maps[name]["binaryData"]["previous"] = base64.b64encode(other).decode()
     assert await keepsakes.read(cluster.policy, read_status(cluster.policy)) == {}
     cluster.maps[name]["binaryData"]["previous"] = "bm90aGluZw=="

@@ -59,17 +59,19 @@ async def test_records_are_deleted_by_the_age_of_their_end(fields: dict[str, Any
 
 
 @pytest.mark.parametrize(
-    ("uid", "kind", "goes"),
+    ("uid", "kind", "told", "goes"),
     [
-        ("u", "InvocationAction", False),  # restored without its status, it must find that it has run
-        ("another", "InvocationAction", True),  # it has the name only
-        ("u", "RetentionPolicy", True),  # it makes one record after the other, and none of them is its lock
+        ("u", "InvocationAction", None, False),  # restored without its status, it must find that it has run
+        ("another", "InvocationAction", None, True),  # it has the name only
+        ("another", "InvocationAction", "r", False),  # created anew, and AlreadyExecuted: it must stay so
+        ("another", "InvocationAction", "r2", True),  # a later run of it has a record of its own
+        ("u", "RetentionPolicy", None, True),  # it makes one record after the other, and none of them is its lock
     ],
 )
-async def test_records_of_actions_that_exist_are_kept(uid: str, kind: str, goes: bool) -> None:
+async def test_records_of_actions_that_exist_are_kept(uid: str, kind: str, told: str | None, goes: bool) -> None:
     kube = FakeKube()
     record(kube, kind=kind)
-    kube.put(ACTIONS, "shop", "a", metadata={"uid": uid})
+    kube.put(ACTIONS, "shop", "a", metadata={"uid": uid}, status={"record": told})
     assert await pruned(kube).prune() == int(goes)
 
 
@@ -86,6 +88,16 @@ async def test_records_that_somebody_touches_meanwhile_are_kept() -> None:
     kube.touched_before_delete = True
     assert await pruned(kube).prune() == 0
     assert ("invocationrecords", "ops", "r") in kube.objects
+
+
+async def test_records_behind_many_that_are_kept_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pruning, "AT_ONCE", 2)
+    kube = FakeKube()
+    for name in ("a", "b", "c"):
+        record(kube, name, phase="Running", ended=None)
+    record(kube, "d")
+    passes = pruned(kube)
+    assert [await passes.prune() for _ in range(4)] == [0, 1, 0, 0]
 
 
 async def test_records_are_kept_for_ever_when_nothing_says_how_long() -> None:
