@@ -268,7 +268,8 @@ def _error(method: str, path: str, status: int, answer: Object, *, creating: boo
             kind = errors.ObjectNotFound
         case 409:
             kind = errors.ObjectExists if creating and answer.get("reason") == "AlreadyExists" else errors.WriteConflict
-        case 429 | 500 | 502 | 503 | 504:
+        case 408 | 410 | 429 | 500 | 502 | 503 | 504:
+            # 410: a list took longer than the API server keeps the version that it began with.
             kind = errors.ClusterUnavailable
         case _:
             kind = errors.WriteRefused

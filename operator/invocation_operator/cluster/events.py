@@ -59,7 +59,7 @@ class EventRecorder:
         return {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"name": f"{metadata['name'][:220]}.{uuid4().hex[:16]}", "namespace": metadata["namespace"]},
+            "metadata": {"name": _name(metadata["name"]), "namespace": metadata["namespace"]},
             "involvedObject": {
                 "apiVersion": obj.get("apiVersion"),
                 "kind": obj.get("kind"),
@@ -78,3 +78,8 @@ class EventRecorder:
             "reportingComponent": COMPONENT,
             "reportingInstance": self._identity[:128],
         }
+
+
+def _name(subject: str) -> str:
+    """No part of a name may end with a hyphen or a dot, as one may that is cut."""
+    return f"{subject[:220].rstrip('-.')}.{uuid4().hex[:16]}"

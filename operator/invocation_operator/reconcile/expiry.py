@@ -104,10 +104,14 @@ class Expiry:
             del self._due[key]
             try:
                 await self._end(key, due)
+                continue
             except ClusterError as error:
                 log.warning("could not delete what its TTL has ended", object="/".join(key), error=str(error))
-                if key not in self._due:
-                    self._schedule(key, _Due(self.now() + timedelta(seconds=AGAIN_SECONDS), due.obj, due.owner))
+            except Exception:
+                # Also a mistake of ours must not end this task: nothing would be deleted any more.
+                log.exception("could not delete what its TTL has ended", object="/".join(key))
+            if key not in self._due:
+                self._schedule(key, _Due(self.now() + timedelta(seconds=AGAIN_SECONDS), due.obj, due.owner))
         return LONGEST_SECONDS
 
     async def _end(self, key: Key, due: _Due) -> None:

@@ -45,6 +45,7 @@ def status(message: str, **more: Any) -> bytes:
         pytest.param(422, status("spec.phase: Unsupported value"), errors.WriteRefused, id="anything else in it"),
         pytest.param(500, status("etcdserver: leader changed"), errors.ClusterUnavailable, id="it may heal"),
         pytest.param(429, status("too many requests"), errors.ClusterUnavailable, id="too many is not too large"),
+        pytest.param(410, status("Expired: too old"), errors.ClusterUnavailable, id="a list that took too long"),
         pytest.param(403, status("no"), errors.Forbidden, id="rights"),
         pytest.param(401, status("Unauthorized"), errors.Forbidden, id="credentials"),
         pytest.param(409, status("there", reason="AlreadyExists"), errors.ObjectExists, id="taken"),

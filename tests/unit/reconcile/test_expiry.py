@@ -119,9 +119,10 @@ def test_object_of_a_gitops_tool_is_kept_and_its_owner_told_once() -> None:
 
 def test_deletion_that_fails_is_tried_again_and_one_of_a_changed_object_is_not() -> None:
     async def story(cluster: Cluster, expiry: Expiry) -> None:
-        cluster.failures = [ClusterUnavailable("away"), WriteConflict("changed")]
-        expiry.observe(finished("first", 1))
-        expiry.observe(finished("second", 2))
+        cluster.failures = [ClusterUnavailable("away"), WriteConflict("changed"), RuntimeError("a mistake")]
+        for number, name in enumerate(("first", "second", "third"), 1):
+            expiry.observe(finished(name, number))
         await asyncio.sleep(1000)
 
-    assert play(story).deleted == [("shop/first", 1.0 + AGAIN_SECONDS, "1")]
+    again = [("shop/first", 1.0 + AGAIN_SECONDS, "1"), ("shop/third", 3.0 + AGAIN_SECONDS, "1")]
+    assert play(story).deleted == again
