@@ -77,3 +77,9 @@ def forget(namespace: str, policy: str) -> None:
     """Drop what is said of a policy that is gone."""
     for metric in (SERVICES, DRIFTS, NEXT_SWEEP, LAST_SWEEP, SWEPT, SWEPT_BYTES):
         metric.remove_by_labels({"namespace": namespace, "policy": policy})
+
+
+def forget_policies() -> None:
+    """Drop what is said of all policies, but for what was counted: another process looks after them now."""
+    for gauge in (SERVICES, NEXT_SWEEP, LAST_SWEEP):
+        gauge.clear()

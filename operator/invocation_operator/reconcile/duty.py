@@ -12,6 +12,7 @@ import structlog
 
 from invocation_operator.cluster.election import Elector
 from invocation_operator.observe import metrics
+from invocation_operator.observe import retention as retention_metrics
 from invocation_operator.reconcile.workbench import Workbench
 
 log = structlog.get_logger(__name__)
@@ -90,6 +91,7 @@ class Duty:
         await _cancel(self._running)
         await asyncio.gather(*(bench.rest() for bench in self.benches))
         metrics.forget_engines()
+        retention_metrics.forget_policies()
 
 
 async def _run(chore: Callable[[], Awaitable[None]]) -> None:

@@ -114,7 +114,9 @@ class Workbench:
         return len(self._tasks)
 
     def count(self, phase: str) -> int:
-        """Return how many of the objects being worked on are in ``phase``."""
+        """Return how many of the objects being worked on are in ``phase``; none while another process works on them."""
+        if self._resting:
+            return 0
         phases = ((cell.obj or {}).get("status", {}).get("phase") for cell in self._cells.values())
         return sum(found == phase for found in phases)
 

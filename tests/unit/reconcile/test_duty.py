@@ -1,11 +1,16 @@
 """What begins when a process comes to lead, and what ends when it does not any more."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from e2e.simulation import loop as virtual_time
+from invocation_operator.api.v1alpha1.action import Phase
+from invocation_operator.api.v1alpha1.retention import ServiceState
+from invocation_operator.api.v1alpha1.sweep import SweepRun
 from invocation_operator.cluster.election import Elector
 from invocation_operator.observe import metrics
+from invocation_operator.observe import retention as retention_metrics
 from invocation_operator.reconcile.cell import Cell
 from invocation_operator.reconcile.duty import Duty
 from invocation_operator.reconcile.workbench import Outcome, Retry, Workbench
@@ -91,9 +96,15 @@ def test_duty_begins_with_the_lead_and_ends_with_it() -> None:
         await scene.ballot.turn(leading=True)
         assert (scene.looks, scene.chores, scene.bench.active, leader()) == (1, 1, 1, 1)
         metrics.ENGINE_UP.labels("shop", "production").set(1)
+        retention_metrics.services("shop", "keep", [ServiceState.CONFLICTED])
+        retention_metrics.next_sweep("shop", "keep", "nightly", datetime.now(UTC))
+        run = SweepRun(phase=Phase.FAILED, completion_time=datetime.now(UTC))
+        retention_metrics.swept("shop", "keep", "nightly", run)
         await scene.ballot.turn(leading=False)
         assert (scene.chores, scene.bench.active, leader()) == (0, 0, 0)
-        assert next(iter(metrics.ENGINE_UP.collect())).samples == [], "another one looks at engines now"
+        policies = (retention_metrics.SERVICES, retention_metrics.NEXT_SWEEP, retention_metrics.LAST_SWEEP)
+        for gauge in (metrics.ENGINE_UP, *policies):
+            assert next(iter(gauge.collect())).samples == [], "another one looks at them now"
         await scene.ballot.turn(leading=True)
         assert (scene.looks, scene.chores, scene.bench.active, leader()) == (2, 1, 1, 1)
 

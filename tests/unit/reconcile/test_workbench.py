@@ -286,9 +286,12 @@ def test_resting_bench_holds_what_there_is_to_do_and_does_it_once_told_to_begin(
         made.observe(thing("changed meanwhile", version=3))
         await asyncio.sleep(60)
         assert (story.asked, made.active) == ([], 0)
+        made.observe({**thing("waits"), "status": {"phase": "AwaitingApproval"}})
+        assert made.count("AwaitingApproval") == 0, "whoever works on it counts it"
         made.begin()
+        assert made.count("AwaitingApproval") == 1
         await idle(made)
-        assert story.versions == ["3"]
+        assert story.versions == ["3", "1"]
 
     virtual_time.run(play())
 
