@@ -202,6 +202,7 @@ def test_not_after_that_passes_while_it_waits_expires_it(stage: Stage) -> None:
     expired = stage.ended("approve", "Expired", timeout=60)
     assert conditions(expired)["Stalled"] == ("True", "Expired")
     assert stage.status_of(id_) == "suspended"
+    stage.until(lambda: previews(stage) == [], 30)
 
 
 def test_guardrail_that_requires_an_approval_refuses_execute_and_lets_approve_run(stage: Stage) -> None:

@@ -64,4 +64,11 @@ def test_approval_taken_back_after_a_crash_is_undone_only_if_it_was_not_taken_up
     truth.none(truth.ended_as(engine, ids, "cancelled") + truth.statuses(engine, [later], "suspended"))
     signals = truth.cancel_signals(engine, ids)
     assert [signals[id_] for id_ in ids] == [1] * len(ids)
+    path = f"/api/v1/namespaces/{lane.namespace}/configmaps"
+
+    def kept() -> list[str]:
+        found = lane.control_plane.request("GET", path).expect(200).json()["items"]
+        return [c["metadata"]["name"] for c in found if "iact-plan-" in c["metadata"]["name"]]
+
+    until(lambda: not kept(), lane.logs)
     engine.operate(later, "kill")

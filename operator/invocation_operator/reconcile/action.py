@@ -5,6 +5,7 @@ only from a plan that passed every check; whoever finds the record already there
 an unfinished run of the very same object.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 
 from invocation_operator.api.v1alpha1.action import ActionSpec, Mode, Phase, PlanStatus
 from invocation_operator.cluster.client import KubeClient
-from invocation_operator.cluster.errors import ObjectNotFound, TooLarge, UnreadableObject, WriteConflict
+from invocation_operator.cluster.errors import ClusterError, ObjectNotFound, TooLarge, UnreadableObject, WriteConflict
 from invocation_operator.cluster.events import EventRecorder
 from invocation_operator.cluster.records import HoldLost, Record, RecordStore, drop_set
 from invocation_operator.cluster.resources import ACTIONS
@@ -295,6 +296,8 @@ class ActionReconciler:
             log.info("run taken over", record=record.name, engine=resolved.name, planned=len(task.targets))
             self.turns.begun(cell.key)
             await self.runner.run(cell, board, task)
+            with suppress(ClusterError):
+                await self.lock.drop_preview(subject)
         except (DamagedSet, ValidationError) as error:
             return await self._abandon(board, subject, record, str(error)[:256])
         except EngineError as error:
@@ -378,6 +381,13 @@ class ActionReconciler:
         self.events.tell(board.obj, turn.reason, turn.message, "Warning" if turn.stalled else "Normal")
         metrics.run_concluded(subject.action, turn.phase)
         log.info("concluded", phase=turn.phase.value, reason=turn.reason, message=turn.message)
+        shown, stands = subject.status.plan, status.plan if turn.phase is Phase.PLANNED else None
+        if shown is None or subject.status.record not in (None, status.record):
+            return Done()
+        if stands is None or stands.hash != shown.hash:
+            # Nobody carries it out any more. Whatever is left of it goes with the object.
+            with suppress(ClusterError):
+                await self.lock.drop_preview(subject)
         return Done()
 
     async def _hold_up(self, board: Board, subject: Subject, reason: str, message: str) -> Outcome:
