@@ -11,7 +11,7 @@ from invocation_operator.observe.metrics import REGISTRY
 from invocation_operator.reconcile.cell import Cell
 from invocation_operator.reconcile.engine import FORGET_SECONDS, SAMPLE_SECONDS, EngineReconciler
 from invocation_operator.reconcile.engines import Engines
-from invocation_operator.reconcile.workbench import Retry
+from invocation_operator.reconcile.workbench import Done, Retry
 from tests.unit.engine.fake_admin import Asked, Wire, fake_admin
 from tests.unit.reconcile.fake_kube import FakeKube
 
@@ -158,3 +158,19 @@ async def test_engine_in_a_namespace_whose_labels_may_not_be_read_is_reachable_a
         status = await house.status(admin.url, spec={"guardrails": rails})
         await house.engines.close()
     assert ready(status)["reason"] == "Reachable"
+
+
+async def test_engine_whose_deletion_the_watch_missed_does_not_hold_for_ever() -> None:
+    house = House([])
+    async with fake_admin(house.admin) as admin:
+        await house.status(admin.url, "missed", spec={"suspend": True})
+        obj = house.kube.objects[("restateengines", "shop", "missed")]
+        address = admin.url.removeprefix("http://")
+        assert house.engines.switches(address) == ["shop/missed"]
+        cell = Cell(("shop", "missed"), obj)
+        assert isinstance(await house.reconciler.reconcile(cell), Retry)
+        del house.kube.objects[("restateengines", "shop", "missed")]
+        assert isinstance(await house.reconciler.reconcile(cell), Done)
+        await house.engines.close()
+    assert (cell.obj, house.engines.switches(address)) == (None, [])
+    assert "missed" not in [s.labels.get("engine") for metric in REGISTRY.collect() for s in metric.samples]
