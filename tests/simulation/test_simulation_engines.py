@@ -56,6 +56,11 @@ def moves(world: World) -> None:
     appears(world)
 
 
+def vanishes(world: World) -> None:
+    """No engine is the default then: a run that has begun cannot go on."""
+    world.api.delete("restateengines", OPERATOR_NAMESPACE, "default")
+
+
 def play(faults: dict[int, Fault], *events: Event) -> Outcome:
     action = "RestartAsNew"
     events = (Happens(-0.1, "", shared), *events)
@@ -95,7 +100,10 @@ def told(outcomes: Sequence[Outcome]) -> list[tuple[dict[int, Fault], list[str]]
     return [(outcome.faults, outcome.problems) for outcome in outcomes if outcome.problems]
 
 
-@pytest.mark.parametrize(("happens", "phases"), [(appears, {"Succeeded"}), (moves, {"Succeeded", "Stopped"})])
+@pytest.mark.parametrize(
+    ("happens", "phases"),
+    [(appears, {"Succeeded"}), (moves, {"Succeeded", "Stopped"}), (vanishes, {"Succeeded", "Stopped"})],
+)
 def test_run_of_the_default_engine_that_crashed_before_another_one_was_it_ends(
     happens: Callable[[World], None], phases: set[str]
 ) -> None:

@@ -25,6 +25,8 @@ from invocation_operator.values.text import cut
 
 WORKFLOW = "Workflow"
 HANDLERS_SHOWN = 16
+GONE_SHOWN = 50
+"""Services that were gone before and are told of still."""
 MESSAGE = 512
 
 
@@ -340,6 +342,27 @@ def _unchanged(known: ServiceRetention, seen: Observed) -> bool:
     return bool(changed) and _of_same(known, seen.revision, seen.deployment) and same
 
 
+def remembered(gone: Iterable[ServiceRetention]) -> list[ServiceRetention]:
+    """Return those of the services that are ``gone`` which are told of: all that went now, and of the others the last.
+    Names that are made up for each release would otherwise become more for ever.
+    """
+    listed = list(gone)
+    before = [entry for entry in listed if entry.state is State.GONE]
+    before.sort(key=lambda e: (-e.since.timestamp() if e.since is not None else 0.0, e.name))
+    return [entry for entry in listed if entry.state is not State.GONE] + before[:GONE_SHOWN]
+
+
+def proven(known: Mapping[str, ServiceRetention], seen: Mapping[str, Observed]) -> dict[str, ServiceRetention]:
+    """Return what is known of services that are certainly the very same: on the deployment that was noted, whose id no
+    other cluster has, at the revision that was noted.
+    """
+    return {
+        name: entry
+        for name, entry in known.items()
+        if name in seen and (entry.revision, entry.deployment) == (seen[name].revision, seen[name].deployment)
+    }
+
+
 def reminder(entry: ServiceRetention) -> ServiceRetention:
     """Return what is written down of a service that is not looked after and may have to be restored all the same."""
     return ServiceRetention(
@@ -414,9 +437,9 @@ ATTENTION = (
     State.DRIFTED,
     State.CAPPED,
     State.PENDING,
-    State.GONE,
     State.IN_FORCE,
     State.NOT_APPLICABLE,
+    State.GONE,
 )
 _RANK = {state: rank for rank, state in enumerate(ATTENTION)}
 

@@ -134,7 +134,13 @@ class ActionReconciler:
             # What was approved is carried out as approved, whatever mode and approvedPlan say by now.
             spec = spec.model_copy(update={"mode": Mode.APPROVE})
         await self.gate.check()
-        located = await self.engines.locate(spec.engine_ref, subject.namespace)
+        try:
+            located = await self.engines.locate(spec.engine_ref, subject.namespace)
+        except Waiting:
+            # Its record's name cannot be told then; what was begun before its status could tell is met all the same.
+            if record := await self.lock.begun_of(subject.source, subject.run_id, spec):
+                return await self._meet(cell, board, subject, record)
+            raise
         name = self._record_name(subject, spec, located)
         record = await self.records.find(name)
         if record is None and spec.engine_ref is None:

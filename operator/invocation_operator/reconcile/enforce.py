@@ -61,6 +61,12 @@ class Memory:
     kept_in: str | None = None
     """Where what held before was kept when the last look was told; status names another one after one that was not."""
 
+    def keep(self, known: Mapping[str, ServiceRetention]) -> None:
+        """Forget what is not of the services that are ``known``."""
+        self.entries = dict(known)
+        self.right_at = {name: at for name, at in self.right_at.items() if name in known}
+        self.asked = {name: drift for name, drift in self.asked.items() if name in known}
+
     def told(self, findings: Findings) -> None:
         """Take in what a look found, now that it was told."""
         self.entries, self.kept_in = findings.entries, findings.kept_in
@@ -85,13 +91,19 @@ class Enforcer:
         resolved: Resolved,
         memory: Memory,
         known: Mapping[str, ServiceRetention],
+        *,
+        anew: bool = False,
     ) -> Findings:
-        """Look at every service, and bring it to what it should be.
+        """Look at every service, and bring it to what it should be. ``anew``: the RestateEngine was created again, so
+        that what is known counts only of services that prove to be the same.
 
         Raises ``Overtaken``, ``Waiting``, the engine client's errors and those of ``cluster.errors``.
         """
         station = resolved.station
         now, seen = await asyncio.gather(station.client.now(), services.observe(station.client, spec.services))
+        if anew:
+            known = plan.proven(known, seen)
+            memory.keep(known)
         wanted = plan.requested_values(spec)
         found = Findings(now)
         claimed = await self.policies.claimed(cell.key, station.address, seen)
@@ -116,9 +128,9 @@ class Enforcer:
 
         for assessment, before in assessed:
             await self._bring(spec, resolved, memory, found, assessment, before, require)
-        for name in known.keys() - seen.keys():
-            if plan.selected(spec, name):
-                found.set_aside(name, State.GONE, GONE, known[name])
+        gone = [before for name, before in known.items() if name not in seen and plan.selected(spec, name)]
+        for before in plan.remembered(gone):
+            found.set_aside(before.name, State.GONE, GONE, before)
         found.warnings = warnings(
             wanted,
             [s for s in found.after.values() if s.name not in claimed],

@@ -159,11 +159,13 @@ class RetentionReconciler:
             if refused is not None:
                 raise Waiting(refused.reason, refused.message, retry_seconds=60.0, stalled=True)
         obj = await self.restorer.mark(cell, obj, wanted=restores(spec))
-        if status.engine is not None and not _same_engine(status, resolved):
+        anew = _is_created_again(status, resolved)
+        if status.engine is not None and not anew and not _same_engine(status, resolved):
             # What was noted there is of other services, whatever their names are.
-            known, memory.entries, memory.right_at, memory.asked = {}, {}, {}, {}
+            known = {}
+            memory.keep(known)
         try:
-            findings = await self.enforcer.look(cell, obj, spec, resolved, memory, known)
+            findings = await self.enforcer.look(cell, obj, spec, resolved, memory, known, anew=anew)
         except errors.EngineError as error:
             raise unreachable(resolved.station.address, error, redact=resolved.spec.redact_keys) from error
         await self._tell(cell, obj, spec, resolved, known, findings)
@@ -281,3 +283,9 @@ class RetentionReconciler:
 def _same_engine(status: RetentionStatus, resolved: Resolved) -> bool:
     known, now = status.engine, resolved.identity
     return known is not None and (known.uid, known.cluster_name) == (now.uid, now.cluster_name)
+
+
+def _is_created_again(status: RetentionStatus, resolved: Resolved) -> bool:
+    """Whether the RestateEngine is another object of the same name, as after a prune; many clusters have one name."""
+    known, now = status.engine, resolved.identity
+    return known is not None and known.uid != now.uid and known.model_copy(update={"uid": now.uid}) == now

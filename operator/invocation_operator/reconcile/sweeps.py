@@ -197,6 +197,9 @@ class SweepReconciler:
             once=occasion.once,
         )
         record = await self.records.find(name)
+        if record is None and scene.spec.engine_ref is None:
+            # Another engine may have been the default when it was done, and status have lost that.
+            record = await self.lock.begun_of(scene.source, action.run_id, action)
         if record is not None:
             return await self._meet(scene, occasion, record)
         resolved = await self.engines.connect(located)

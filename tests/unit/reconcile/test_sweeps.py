@@ -313,6 +313,36 @@ async def test_tick_that_another_process_has_seen_to_is_not_run_again_though_sta
 
 
 @in_virtual_time
+async def test_tick_that_was_seen_to_is_not_run_again_on_another_default_engine_though_status_was_lost(
+    scene: Scene,
+) -> None:
+    shared = {"url": "http://engine.shop.svc:9070", "allowedNamespaces": {"from": "All"}}
+    scene.wires.api.delete("restateengines", "shop", "default")
+    scene.wires.api.create("restateengines", "ops", {"metadata": {"name": "default"}, "spec": shared})
+    scene.reconciler = scene.operator()
+    scene.policy()
+    await scene.settle()
+    scene.completed(2)
+    scene.now = NOON + timedelta(days=1)
+    await scene.settle()
+    assert scene.left() == set()
+    later = scene.completed(2)
+    scene.make("RestateEngine", "restateengines", "default", {"url": "http://engine.shop.svc:9070"})
+    entry = {"name": "nightly", "schedule": "0 3 * * * UTC", "since": "2026-11-25T12:00:00Z"}
+    scene.wires.api.request(
+        "PATCH",
+        f"/apis/{API}/namespaces/shop/retentionpolicies/p/status",
+        {"status": {"sweeps": [entry], "nextSweepTime": None, "lastSweep": None}},
+    )
+    await scene.settle(scene.operator("other"))
+    assert scene.left() == set(later)
+    assert [(run["phase"], run["freed"]) for run in scene.history] == [("Succeeded", 2)]
+    scene.now = NOON + timedelta(days=2)
+    await scene.settle()
+    assert scene.left() == set(), "the next tick is another one"
+
+
+@in_virtual_time
 async def test_keep_last_counts_by_handler_and_completion(scene: Scene) -> None:
     echoes, others = scene.completed(4), scene.completed(2, "fail_terminal")
     for number, id_ in enumerate(reversed(echoes)):

@@ -115,7 +115,8 @@ class RetentionSpec(StrictModel):
     them); `Report` only tells, and changes nothing, not the first time either."""
     on_delete: OnDelete = OnDelete.KEEP
     """`Keep` leaves the services as they are when this object is deleted. `Restore` writes back what they had before,
-    as long as a service's revision is still the one that was changed; deletion waits for it, a minute at most."""
+    as long as a service's revision is still the one that was changed; deletion waits for it, a minute at most. Services
+    and values that were taken out of the policy before are left as they are."""
     interval: Duration = "30s"
     """How often the services are looked at (1s to 1d)."""
     reason: Annotated[str, StringConstraints(max_length=512)] | None = None
