@@ -212,7 +212,9 @@ def build(
     actions.register(registry, action_bench, expiry)
     news = EngineNews(known, engine_bench, ring_users)
     engines.register(registry, news)
-    retention.register(registry, policies, retention_bench, sweep_bench, retention_reconciler.forget)
+    retention_reconciler.gone = retention.register(
+        registry, policies, retention_bench, sweep_bench, retention_reconciler.forget
+    )
     orphans = Orphans(client, records, leases, runner.running, settings.namespaces, sweep_reconciler.recall)
     days = settings.record_retention_days
     pruning = Pruning(client, records, timedelta(days=days) if days else None, lambda: datetime.now(UTC))

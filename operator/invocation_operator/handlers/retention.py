@@ -1,6 +1,7 @@
 """RetentionPolicies, from kopf's watch to what is known of policies and to their workbench."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import kopf
@@ -18,12 +19,13 @@ def register(
     bench: Workbench,
     sweeps: Workbench,
     forget: Callable[[Object], None],
-) -> None:
-    """Register the handler. ``forget`` is told of policies that are gone."""
+) -> Callable[[Object], None]:
+    """Register the handler. ``forget`` is told of policies that are gone.
 
-    @kopf.on.event(GROUP, VERSION, RETENTION_KIND.plural, registry=registry)
-    async def on_policy(event: kopf.RawEvent, **_: Any) -> None:
-        obj, deleted = dict(event["object"]), event["type"] == "DELETED"
+    Returns what takes in that a policy is gone, for whoever finds out before the watch, or instead of it.
+    """
+
+    def observe(obj: Object, *, deleted: bool) -> None:
         changed = policies.observe(obj, deleted=deleted)
         bench.observe(obj, deleted=deleted)
         sweeps.observe(obj, deleted=deleted)
@@ -32,3 +34,9 @@ def register(
         if changed:
             # What one of them claims, or lets go, concerns the others.
             bench.ring_all()
+
+    @kopf.on.event(GROUP, VERSION, RETENTION_KIND.plural, registry=registry)
+    async def on_policy(event: kopf.RawEvent, **_: Any) -> None:
+        observe(dict(event["object"]), deleted=event["type"] == "DELETED")
+
+    return partial(observe, deleted=True)

@@ -34,6 +34,8 @@ EVERY_SECONDS = 60.0
 FIRST_SECONDS = 5.0
 WATCHING_SECONDS = 5.0
 """How often a record is looked at whose holder may still be alive."""
+TIMES_AS_LONG = 20.0
+"""So many times longer than a look the pause after it is: records are kept for a year, and all of them are read."""
 ANOTHER_RUN = "the operator was interrupted, and the object asks for another run by now (spec.runId)"
 
 
@@ -53,9 +55,10 @@ class Orphans:
 
     async def run(self) -> None:
         """Look until cancelled."""
-        pause = FIRST_SECONDS
+        pause, clock = FIRST_SECONDS, asyncio.get_running_loop().time
         while True:
             await asyncio.sleep(pause)
+            began = clock()
             try:
                 await self.records.note_newer(HASH_VERSION)
                 waiting = await self.close_all()
@@ -66,7 +69,7 @@ class Orphans:
                 # Also a mistake of ours must not end this task: nobody would look again.
                 log.exception("could not look for orphaned records")
                 waiting = False
-            pause = WATCHING_SECONDS if waiting else EVERY_SECONDS
+            pause = max(WATCHING_SECONDS if waiting else EVERY_SECONDS, TIMES_AS_LONG * (clock() - began))
 
     async def close_all(self) -> bool:
         """Close what can be closed; True when a holder's lease must run out first."""

@@ -23,7 +23,7 @@ from invocation_operator.api.v1alpha1.retention import (
 )
 from invocation_operator.cluster import status as status_writer
 from invocation_operator.cluster.client import KubeClient, Object
-from invocation_operator.cluster.errors import ObjectNotFound, WriteConflict
+from invocation_operator.cluster.errors import ClusterError, ObjectNotFound, WriteConflict
 from invocation_operator.cluster.events import EventRecorder
 from invocation_operator.cluster.resources import RETENTION_POLICIES
 from invocation_operator.conditions import Verdict
@@ -71,6 +71,8 @@ class RetentionReconciler:
     clock: Callable[[], float]
     counted: Callable[[], None]
     """Told when it is known what would be released."""
+    gone: Callable[[Object], None] = lambda obj: None
+    """Told of a policy that is found to be gone."""
     enforcer: Enforcer = field(init=False)
     _memories: dict[str, Memory] = field(default_factory=dict)
 
@@ -82,11 +84,30 @@ class RetentionReconciler:
         obj = cell.obj
         if obj is None:
             return Done()
+        if not await self._there(obj):
+            self.gone(obj)
+            return Done()
         try:
             return await self._reconcile(cell, obj)
         except (ObjectNotFound, WriteConflict, Overtaken):
             # Somebody wrote meanwhile, or it is gone: the watch tells.
             return Retry(1.0)
+
+    async def _there(self, obj: Object) -> bool:
+        """Whether the policy is still there: a watch that was interrupted for long does not tell what went meanwhile.
+        Its values would be kept in force, and its services from younger policies, for ever.
+        """
+        metadata = obj["metadata"]
+        try:
+            found = await self.client.get(
+                RETENTION_POLICIES, metadata["namespace"], metadata["name"], metadata_only=True
+            )
+        except ObjectNotFound:
+            return False
+        except ClusterError:
+            # What is not known is as it was.
+            return True
+        return bool(found["metadata"]["uid"] == metadata["uid"])
 
     async def _reconcile(self, cell: Cell, obj: Object) -> Outcome:
         status = read_status(obj)

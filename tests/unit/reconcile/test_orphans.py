@@ -1,6 +1,8 @@
 """Records without an object are closed, whatever else lies around."""
 
+import asyncio
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, cast
 
 import pytest
@@ -14,6 +16,7 @@ from invocation_operator.reconcile.orphans import Orphans
 from invocation_operator.reconcile.takeover import Leases
 from tests.unit.cluster.test_cluster_records import SPEC
 from tests.unit.reconcile.fake_kube import FakeKube
+from tests.unit.reconcile.virtual import in_virtual_time
 
 
 class Keeper(FakeKube):
@@ -114,3 +117,22 @@ async def test_run_of_a_policy_that_nobody_carries_out_is_told_of() -> None:
     await looking.close_all()
     assert told == ["a-sweep"] * 2
     assert [kube.phase(name) for name in ("a-sweep", "b-action")] == [None, None]
+
+
+@in_virtual_time
+async def test_orphans_are_looked_for_the_less_often_the_longer_a_look_takes() -> None:
+    """All records are read for it, and they are kept for a year."""
+    looking, began = orphans(Keeper()), list[float]()
+
+    async def slow() -> bool:
+        began.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(10.0)
+        return True
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Orphans, "close_all", lambda _: slow())
+        patch.setattr(RecordStore, "note_newer", lambda *_: asyncio.sleep(0))
+        task = asyncio.create_task(looking.run())
+        await asyncio.sleep(500.0)
+        task.cancel()
+    assert [round(later - earlier) for earlier, later in pairwise(began)] == [210, 210]

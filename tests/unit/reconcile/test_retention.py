@@ -207,6 +207,20 @@ async def test_what_was_changed_is_restored_though_the_answer_was_lost(scene: Sc
 
 
 @in_virtual_time
+async def test_policy_whose_deletion_the_watch_missed_is_not_kept_in_force(scene: Scene) -> None:
+    gone: list[Object] = []
+    scene.reconciler.gone = gone.append
+    scene.serve("a")
+    scene.policy("a")
+    await scene.look()
+    last = scene.obj
+    scene.wires.api.delete("retentionpolicies", "shop", "p")
+    scene.serve("a", revision=2)
+    assert isinstance(await scene.reconciler.reconcile(scene.cell), Done)
+    assert (gone, scene.journals()) == ([last], {"a": "1d"})
+
+
+@in_virtual_time
 async def test_drift_whose_correction_was_not_answered_is_counted_and_told_once(scene: Scene) -> None:
     scene.serve("a")
     scene.policy("a")
