@@ -95,7 +95,7 @@ def test_page_holds_as_many_lines_as_fit() -> None:
     assert page(lines, 30_000) == (content, count)
 
 
-@pytest.mark.parametrize("content", [b"", b"no gzip", gzip.compress(b"a line\n")[:-9]])
+@pytest.mark.parametrize("content", [b"", b"no gzip", gzip.compress(b"a line\n")[:-9]], ids=["none", "other", "cut"])
 def test_page_that_is_none_is_told(content: bytes) -> None:
     with pytest.raises(DamagedFacts):
         lines_in(content)
