@@ -8,8 +8,8 @@ SHELL := bash
 MAKEFLAGS += --no-builtin-rules
 
 PYTHON ?= python3
-# Tests at a time. Two of them leave a third of two processors idle, waiting for leases, soaks and restarts.
-WORKERS ?= 2
+# Tests at a time. Two would leave a third of two processors idle, waiting for leases, soaks and restarts.
+WORKERS ?= 3
 VENV := .venv
 STAMP := $(VENV)/.installed
 BIN := $(VENV)/bin

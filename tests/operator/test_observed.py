@@ -78,6 +78,8 @@ def test_log_of_a_run_is_one_line_for_its_start_and_one_for_its_end(observed: Ob
 
 def test_log_of_a_refusal_is_one_line_that_says_why(observed: Observed) -> None:
     done = observed.stage.run("refused", "Cancel", {"ids": ["inv_" + "1" * 32, "-"]}, notAfter="2001-01-01T00:00:00Z")
+    # Its log follows its status.
+    observed.stage.until(lambda: observed.about("refused"), 30)
     (line,) = observed.about("refused")
     assert line["event"] == "concluded"
     assert line["phase"] == done["status"]["phase"]
