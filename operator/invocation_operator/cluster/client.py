@@ -274,3 +274,18 @@ def _error(method: str, path: str, status: int, answer: Object, *, creating: boo
         case _:
             kind = errors.WriteRefused
     return kind(message)
+
+
+async def still_there(client: KubeClient, resource: Resource, obj: Object) -> bool:
+    """Whether the very object is there: a watch that was interrupted for long does not tell what went meanwhile.
+
+    What the API server does not say is as it was.
+    """
+    metadata = obj["metadata"]
+    try:
+        found = await client.get(resource, metadata["namespace"], metadata["name"], metadata_only=True)
+    except errors.ObjectNotFound:
+        return False
+    except errors.ClusterError:
+        return True
+    return bool(found["metadata"]["uid"] == metadata["uid"])

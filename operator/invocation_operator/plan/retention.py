@@ -319,13 +319,9 @@ def set_aside(
     """
     drifts, drift_time, drift_reason, missed = _history(known)
     ours = known if known is not None and seen is not None and _unchanged(known, seen) else None
-    return ServiceRetention(
+    made = ServiceRetention(
         name=name,
         state=state,
-        previous=ours.previous if ours else None,
-        effective=ours.effective if ours else None,
-        revision=ours.revision if ours else None,
-        deployment=ours.deployment if ours else None,
         since=_since(known, state, now),
         drifts=drifts,
         last_drift_time=drift_time,
@@ -333,6 +329,7 @@ def set_aside(
         missed_invocations=missed,
         message=cut(message, MESSAGE),
     )
+    return _with(made, ours) if ours is not None else made
 
 
 def _unchanged(known: ServiceRetention, seen: Observed) -> bool:
@@ -365,14 +362,7 @@ def proven(known: Mapping[str, ServiceRetention], seen: Mapping[str, Observed]) 
 
 def reminder(entry: ServiceRetention) -> ServiceRetention:
     """Return what is written down of a service that is not looked after and may have to be restored all the same."""
-    return ServiceRetention(
-        name=entry.name,
-        state=entry.state,
-        previous=entry.previous,
-        effective=entry.effective,
-        revision=entry.revision,
-        deployment=entry.deployment,
-    )
+    return _with(ServiceRetention(name=entry.name, state=entry.state), entry)
 
 
 def handlers(requested: Values, observed: Observed) -> list[HandlerOverride]:

@@ -14,7 +14,6 @@ from datetime import datetime
 
 import structlog
 
-from invocation_operator.api.v1alpha1.engine import Operation
 from invocation_operator.api.v1alpha1.retention import Drift, RetentionSpec, ServiceRetention
 from invocation_operator.api.v1alpha1.retention import ServiceState as State
 from invocation_operator.cluster.client import Object
@@ -30,14 +29,12 @@ from invocation_operator.reconcile.engines import Engines
 from invocation_operator.reconcile.keepsake import Keepsakes
 from invocation_operator.reconcile.policies import Policies
 from invocation_operator.reconcile.policytalk import Findings
-from invocation_operator.reconcile.restore import restores
+from invocation_operator.reconcile.restore import CAUSED, restores
 from invocation_operator.reconcile.station import Resolved
 from invocation_operator.reconcile.waiting import Waiting, told
 
 log = structlog.get_logger(__name__)
 
-CAUSED = frozenset({Operation.SET_RETENTION})
-"""What guardrails are asked for."""
 GONE = "the engine has no such service any more; it is taken in again when it is back."
 
 

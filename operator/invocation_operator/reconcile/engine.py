@@ -11,8 +11,8 @@ from invocation_operator import conditions
 from invocation_operator.api.v1alpha1.action import NamedCount
 from invocation_operator.api.v1alpha1.engine import Capabilities, EngineStatus
 from invocation_operator.cluster import status as status_writer
-from invocation_operator.cluster.client import KubeClient, Object
-from invocation_operator.cluster.errors import ClusterError, ObjectNotFound, WriteConflict
+from invocation_operator.cluster.client import KubeClient, Object, still_there
+from invocation_operator.cluster.errors import ObjectNotFound, WriteConflict
 from invocation_operator.cluster.events import EventRecorder
 from invocation_operator.cluster.resources import ENGINES
 from invocation_operator.conditions import Verdict
@@ -56,7 +56,12 @@ class EngineReconciler:
         obj = cell.obj
         if obj is None or "deletionTimestamp" in obj["metadata"]:
             return Done()
-        if not await self._there(cell, obj):
+        if not await still_there(self.client, ENGINES, obj):
+            # A status that stays as it is is not written, and its kill switch and ceilings would hold for ever.
+            await self.engines.refresh(cell.key)
+            if cell.has(obj):
+                cell.put(None)
+            self.is_up()
             return Done()
         before = _status(obj)
         try:
@@ -74,26 +79,6 @@ class EngineReconciler:
         reason, message = _verdict(resolved, self.engines.switches(resolved.station.address))
         await self._write(cell, obj, found, Verdict.READY, reason, message)
         return Retry(PROBE_SECONDS)
-
-    async def _there(self, cell: Cell, obj: Object) -> bool:
-        """Whether the RestateEngine is still there: a watch that was interrupted for long does not tell what went
-        meanwhile, and a status that stays as it is is not written. Its kill switch and ceilings would hold for ever.
-        """
-        key = cell.key
-        try:
-            found = await self.client.get(ENGINES, *key, metadata_only=True)
-            if found["metadata"]["uid"] == obj["metadata"]["uid"]:
-                return True
-            await self.engines.refresh(key)
-        except ObjectNotFound:
-            await self.engines.refresh(key)
-        except ClusterError:
-            # What is not known is as it was.
-            return True
-        if cell.has(obj):
-            cell.put(None)
-        self.is_up()
-        return False
 
     def _url(self, obj: Object) -> str | None:
         """Return where an engine is looked for that cannot be used; None when that is not known."""

@@ -43,6 +43,7 @@ AGAIN_SECONDS = 2.0
 CONFLICTED = ServiceState.CONFLICTED
 UNREAD = "its specification cannot be read."
 CAUSED = frozenset({Operation.SET_RETENTION})
+"""What guardrails are asked for, to set values as to write them back."""
 
 
 @dataclass(slots=True)

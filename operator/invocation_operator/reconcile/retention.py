@@ -22,8 +22,8 @@ from invocation_operator.api.v1alpha1.retention import (
     ServiceRetention,
 )
 from invocation_operator.cluster import status as status_writer
-from invocation_operator.cluster.client import KubeClient, Object
-from invocation_operator.cluster.errors import ClusterError, ObjectNotFound, WriteConflict
+from invocation_operator.cluster.client import KubeClient, Object, still_there
+from invocation_operator.cluster.errors import ObjectNotFound, WriteConflict
 from invocation_operator.cluster.events import EventRecorder
 from invocation_operator.cluster.resources import RETENTION_POLICIES
 from invocation_operator.conditions import Verdict
@@ -34,14 +34,14 @@ from invocation_operator.plan import retention as plan
 from invocation_operator.plan.guardrails import check_operations
 from invocation_operator.reconcile import custody, threshold
 from invocation_operator.reconcile.cell import Cell
-from invocation_operator.reconcile.enforce import CAUSED, Enforcer, Memory, Overtaken
+from invocation_operator.reconcile.enforce import Enforcer, Memory, Overtaken
 from invocation_operator.reconcile.engines import Engines
 from invocation_operator.reconcile.keepsake import Keepsakes
 from invocation_operator.reconcile.parse import refusal_of
 from invocation_operator.reconcile.policies import Policies
 from invocation_operator.reconcile.policytalk import Findings, Talk, verdict_of, with_sweeps, within, without_values
 from invocation_operator.reconcile.release import release
-from invocation_operator.reconcile.restore import Restorer, restores
+from invocation_operator.reconcile.restore import CAUSED, Restorer, restores
 from invocation_operator.reconcile.schema import SchemaGate
 from invocation_operator.reconcile.station import Resolved
 from invocation_operator.reconcile.sweepboard import read_status
@@ -84,7 +84,8 @@ class RetentionReconciler:
         obj = cell.obj
         if obj is None:
             return Done()
-        if not await self._there(obj):
+        if not await still_there(self.client, RETENTION_POLICIES, obj):
+            # Its values would be kept in force, and its services from younger policies, for ever.
             self.gone(obj)
             return Done()
         try:
@@ -92,22 +93,6 @@ class RetentionReconciler:
         except (ObjectNotFound, WriteConflict, Overtaken):
             # Somebody wrote meanwhile, or it is gone: the watch tells.
             return Retry(1.0)
-
-    async def _there(self, obj: Object) -> bool:
-        """Whether the policy is still there: a watch that was interrupted for long does not tell what went meanwhile.
-        Its values would be kept in force, and its services from younger policies, for ever.
-        """
-        metadata = obj["metadata"]
-        try:
-            found = await self.client.get(
-                RETENTION_POLICIES, metadata["namespace"], metadata["name"], metadata_only=True
-            )
-        except ObjectNotFound:
-            return False
-        except ClusterError:
-            # What is not known is as it was.
-            return True
-        return bool(found["metadata"]["uid"] == metadata["uid"])
 
     async def _reconcile(self, cell: Cell, obj: Object) -> Outcome:
         status = read_status(obj)

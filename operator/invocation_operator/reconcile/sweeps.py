@@ -297,9 +297,7 @@ class SweepReconciler:
         """Runs that status calls active have ended by their records: the record knows how."""
         for entry in list(scene.entries.read().values()):
             record = await self.records.find(entry.active) if entry.active is not None else None
-            occasion = (
-                plan.occasion_of(scene.spec, record.spec.run_id or "", scene.request) if record is not None else None
-            )
+            occasion = scene.occasion_of(record) if record is not None else None
             if record is not None and record.finished and occasion is not None:
                 await drop_set(self.client, record)
                 await self._conclude(scene, occasion, recorded(occasion, record))
@@ -327,7 +325,7 @@ class SweepReconciler:
 
     async def _take_over(self, scene: Scene, record: Record) -> Outcome:
         """Go on with what the record says, on the engine that it names."""
-        occasion = plan.occasion_of(scene.spec, record.spec.run_id or "", scene.request)
+        occasion = scene.occasion_of(record)
         if occasion is None:
             await self.records.close(record, narrate.abandoned("the sweep is not in the policy any more"))
             return Retry(0.0)

@@ -9,6 +9,7 @@ from invocation_operator.api.v1alpha1.retention import RetentionSpec
 from invocation_operator.api.v1alpha1.sweep import SweepRun
 from invocation_operator.cluster.client import Object
 from invocation_operator.cluster.records import Record
+from invocation_operator.plan import sweeps as plan
 from invocation_operator.plan.sweeps import Occasion
 from invocation_operator.reconcile.cell import Cell
 from invocation_operator.reconcile.sweepboard import SweepEntries, run_of
@@ -38,6 +39,10 @@ class Scene:
     def request(self) -> Tick | None:
         """What the annotation asks for, if that was not seen to yet."""
         return _request(self.obj)
+
+    def occasion_of(self, record: Record) -> Occasion | None:
+        """Return what the run of ``record`` is, or was, for; None when the policy has no such sweep any more."""
+        return plan.occasion_of(self.spec, record.spec.run_id or "", self.request)
 
 
 def _request(obj: Object) -> Tick | None:

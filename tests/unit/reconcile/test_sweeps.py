@@ -107,6 +107,15 @@ class Scene:
         self.reconciler = self.operator()
         self.cell = Cell(("shop", "p"), None)
 
+    def lose_status(self) -> None:
+        """What became of the sweep is not told any more."""
+        entry = {"name": "nightly", "schedule": "0 3 * * * UTC", "since": "2026-11-25T12:00:00Z"}
+        self.wires.api.request(
+            "PATCH",
+            f"/apis/{API}/namespaces/shop/retentionpolicies/p/status",
+            {"status": {"sweeps": [entry], "nextSweepTime": None, "lastSweep": None}},
+        )
+
     def operator(self, identity: str = "me") -> SweepReconciler:
         """A process that knows nothing of what was before."""
         kube: Any = SimulatedKube(self.wires, self.wires)  # type: ignore[arg-type]
@@ -300,12 +309,7 @@ async def test_tick_that_another_process_has_seen_to_is_not_run_again_though_sta
     scene.now = NOON + timedelta(days=1)
     await scene.settle()
     later = scene.completed(2)
-    entry = {"name": "nightly", "schedule": "0 3 * * * UTC", "since": "2026-11-25T12:00:00Z"}
-    scene.wires.api.request(
-        "PATCH",
-        f"/apis/{API}/namespaces/shop/retentionpolicies/p/status",
-        {"status": {"sweeps": [entry], "nextSweepTime": None, "lastSweep": None}},
-    )
+    scene.lose_status()
     await scene.settle(scene.operator("other"))
     assert scene.left() == set(later)
     [run] = scene.history
@@ -328,12 +332,7 @@ async def test_tick_that_was_seen_to_is_not_run_again_on_another_default_engine_
     assert scene.left() == set()
     later = scene.completed(2)
     scene.make("RestateEngine", "restateengines", "default", {"url": "http://engine.shop.svc:9070"})
-    entry = {"name": "nightly", "schedule": "0 3 * * * UTC", "since": "2026-11-25T12:00:00Z"}
-    scene.wires.api.request(
-        "PATCH",
-        f"/apis/{API}/namespaces/shop/retentionpolicies/p/status",
-        {"status": {"sweeps": [entry], "nextSweepTime": None, "lastSweep": None}},
-    )
+    scene.lose_status()
     await scene.settle(scene.operator("other"))
     assert scene.left() == set(later)
     assert [(run["phase"], run["freed"]) for run in scene.history] == [("Succeeded", 2)]
